@@ -1,0 +1,106 @@
+/*
+ * fd.c - descriptors that close themselves, and whole reads and writes
+ */
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+void
+kvss_fd_clear(int *fd)
+{
+    int errsv = errno;
+
+    if (*fd >= 0)
+        (void) close(*fd);
+    *fd = -1;
+    errno = errsv;
+}
+
+int
+kvss_fd_steal(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
+bool
+kvss_pread_exact(int fd, void *buffer, size_t length, uint64_t offset, GError **error)
+{
+    uint8_t *at = buffer;
+
+    while (length > 0) {
+        ssize_t n = pread(fd, at, length, (off_t) offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return kvss_throw_errno(error, errno, "read at offset %" G_GUINT64_FORMAT, offset);
+        if (n == 0)
+            return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT,
+                              "the file ends at offset %" G_GUINT64_FORMAT
+                              ", %zu bytes too early", offset, length);
+        at += n;
+        offset += (uint64_t) n;
+        length -= (size_t) n;
+    }
+    return true;
+}
+
+bool
+kvss_pwrite_exact(int fd, const void *buffer, size_t length, uint64_t offset, GError **error)
+{
+    const uint8_t *at = buffer;
+
+    while (length > 0) {
+        ssize_t n = pwrite(fd, at, length, (off_t) offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return kvss_throw_errno(error, errno, "write at offset %" G_GUINT64_FORMAT, offset);
+        at += n;
+        offset += (uint64_t) n;
+        length -= (size_t) n;
+    }
+    return true;
+}
+
+bool
+kvss_write_exact(int fd, const void *buffer, size_t length, GError **error)
+{
+    const uint8_t *at = buffer;
+
+    while (length > 0) {
+        ssize_t n = write(fd, at, length);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return kvss_throw_errno(error, errno, "write");
+        at += n;
+        length -= (size_t) n;
+    }
+    return true;
+}
+
+bool
+kvss_fsync(int fd, const char *path, GError **error)
+{
+    if (fsync(fd) == 0)
+        return true;
+    return kvss_throw_errno(error, errno, "sync %s", path);
+}
+
+bool
+kvss_fsync_folder(const char *path, GError **error)
+{
+    kvss_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return kvss_throw_errno(error, errno, "open folder %s", path);
+    return kvss_fsync(fd, path, error);
+}

@@ -1,0 +1,47 @@
+/*
+ * fd.h - descriptors that close themselves, and whole reads and writes
+ */
+#pragma once
+
+#include "base/error.h"
+
+#include <sys/types.h>
+
+/** An int that is closed when it goes out of scope; -1 is nothing. */
+#define kvss_autofd __attribute__((cleanup(kvss_fd_clear)))
+
+/** Closes *@fd if it is open and sets it to -1. errno is kept. */
+void kvss_fd_clear(int *fd);
+
+/** Hands the descriptor over: returns *@fd and leaves -1 there. */
+int kvss_fd_steal(int *fd);
+
+/**
+ * kvss_pread_exact, kvss_pwrite_exact:
+ *
+ * Transfer exactly @length bytes at @offset, going on after short transfers and
+ * EINTR. A file that ends early is KVSS_IO_ERROR_CORRUPT. Block: on the file.
+ */
+bool kvss_pread_exact(int fd, void *buffer, size_t length, uint64_t offset, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_pwrite_exact(int fd, const void *buffer, size_t length, uint64_t offset,
+                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_write_exact:
+ *
+ * Writes at the current position; for pipes, sockets and appended files.
+ */
+bool kvss_write_exact(int fd, const void *buffer, size_t length, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_fsync:
+ * @path: for the message only
+ *
+ * A failed fsync is final: the caller must give the file up, never try again.
+ */
+bool kvss_fsync(int fd, const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Opens the folder, syncs it, closes it. Makes a rename or unlink in it durable. */
+bool kvss_fsync_folder(const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -1,0 +1,272 @@
+/*
+ * repository.h - where backups are kept: a repository in restic's format, version 2
+ *
+ *   config  keys/  data/xx/  index/  snapshots/  locks/
+ *
+ * Nothing here knows of VMs: it stores trees of files under one snapshot, and
+ * gives them back. A stored file never changes; the snapshot comes last and
+ * makes everything before it exist.
+ */
+#pragma once
+
+#include "base/error.h"
+
+#include <gio/gio.h>
+
+struct KvssSource;
+struct KvssSink;
+
+/** Absent, corrupt and could-not-look are never the same code. */
+typedef enum {
+    KVSS_REPOSITORY_ERROR_NOT_FOUND,  /* no such snapshot, file or blob */
+    KVSS_REPOSITORY_ERROR_MISSING,    /* the repository is not there, or is none, or cannot be reached */
+    KVSS_REPOSITORY_ERROR_EXISTS,     /* init: there is one already, or the folder is not empty */
+    KVSS_REPOSITORY_ERROR_PASSWORD,   /* no key opens with this password */
+    KVSS_REPOSITORY_ERROR_LOCKED,     /* somebody else works here; the message says who and since when */
+    KVSS_REPOSITORY_ERROR_CORRUPT,    /* present, but fails its check: never skipped in silence */
+    KVSS_REPOSITORY_ERROR_FORMAT,     /* a version this build does not know */
+    KVSS_REPOSITORY_ERROR_NO_SPACE,   /* full; nothing was damaged */
+    KVSS_REPOSITORY_ERROR_AMBIGUOUS,  /* an id prefix that fits several snapshots */
+    KVSS_REPOSITORY_ERROR_UNSUPPORTED,/* rest: and s3: in this build */
+} KvssRepositoryError;
+
+#define KVSS_REPOSITORY_ERROR (kvss_repository_error_quark())
+GQuark kvss_repository_error_quark(void);
+
+typedef struct KvssRepository KvssRepository;
+
+typedef enum {
+    KVSS_REPOSITORY_LOOK, /* read; takes restic's shared lock */
+    KVSS_REPOSITORY_ADD,  /* read and add; the same lock, refreshed while open */
+} KvssRepositoryMode;
+
+#define KVSS_ID_LENGTH 32      /* bytes of a SHA-256 */
+#define KVSS_ID_HEX_LENGTH 64
+
+/**
+ * kvss_repository_init:
+ * @location: a folder (absent or empty), or a URL this build knows
+ * @password: not empty
+ *
+ * Creates a repository. When this returns true it survives a crash. On failure
+ * nothing that was not there before is left.
+ *
+ * Errors: EXISTS, MISSING (parent absent), NO_SPACE, UNSUPPORTED, KVSS_IO_ERROR.
+ * Source: restic's design document, "Repository Layout".
+ */
+bool kvss_repository_init(const char *location, const char *password, char **out_id,
+                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_repository_open:
+ * @cache_dir: (nullable) folder for the index cache, made when absent
+ * @state_dir: folder where our own locks are noted (see below), made when absent
+ *
+ * Opens and locks. Locks in the repository that a dead kvss process of this
+ * state folder left are removed first: each lock of ours is noted in
+ * @state_dir/locks with a file that is flock()ed while its process lives, so
+ * that neither pid numbers nor clocks decide. An exclusive lock of somebody
+ * else is LOCKED at once.
+ *
+ * Blocks: on disk; scrypt costs about 100 ms. Threads: one caller at a time on
+ * the object, but for what says otherwise.
+ */
+KvssRepository *kvss_repository_open(const char *location, const char *password,
+                                     KvssRepositoryMode mode, const char *cache_dir,
+                                     const char *state_dir, GError **error);
+
+/** Unlocks, wipes the keys, frees. Accepts NULL. */
+void kvss_repository_free(KvssRepository *repository);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssRepository, kvss_repository_free)
+
+/** The repository's id, 64 hex digits. */
+const char *kvss_repository_id(const KvssRepository *repository);
+
+/**
+ * kvss_repository_drop_stale_locks:
+ * @out_dropped: (optional) how many
+ *
+ * Only what open does first: removes the locks that dead kvss processes noted in
+ * @state_dir left in any local repository, no password needed.
+ */
+bool kvss_repository_drop_stale_locks(const char *state_dir, bool dry_run,
+                                      unsigned *out_dropped, GError **error);
+
+/* ---- snapshots: finished backups ---- */
+
+typedef struct {
+    char id[KVSS_ID_HEX_LENGTH + 1];
+    char *time;          /* RFC 3339, as stored */
+    gint64 time_us;      /* the same, UTC microseconds since 1970 */
+    char *hostname;
+    char *username;
+    char **paths;
+    char **tags;
+    char *tree;          /* hex id */
+    char *program_version; /* (nullable) */
+} KvssSnapshot;
+
+void kvss_snapshot_free(KvssSnapshot *snapshot);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSnapshot, kvss_snapshot_free)
+
+/** All snapshots with @tag (NULL: all), oldest first. (element-type KvssSnapshot), free with unref. */
+GPtrArray *kvss_repository_list_snapshots(KvssRepository *repository, const char *tag,
+                                          GError **error);
+
+/** The snapshot whose id begins with @prefix. NOT_FOUND, AMBIGUOUS. */
+KvssSnapshot *kvss_repository_find_snapshot(KvssRepository *repository, const char *prefix,
+                                            GError **error);
+
+/* ---- reading ---- */
+
+typedef enum { KVSS_NODE_FILE, KVSS_NODE_FOLDER, KVSS_NODE_SYMLINK, KVSS_NODE_OTHER } KvssNodeType;
+
+/** One entry of a stored folder. */
+typedef struct {
+    char *name;
+    KvssNodeType type;
+    unsigned mode;       /* permission bits, 0 to 07777 */
+    unsigned uid, gid;
+    uint64_t size;       /* bytes; files */
+    char *link_target;   /* symlinks */
+    char *subtree;       /* hex id; folders */
+    uint8_t *content;    /* files: n_content ids of KVSS_ID_LENGTH bytes, in order */
+    size_t n_content;
+} KvssNode;
+
+void kvss_node_free(KvssNode *node);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssNode, kvss_node_free)
+
+/** The entries of the folder with tree id @tree. (element-type KvssNode). Names are checked: no '/', not ".", not "..". */
+GPtrArray *kvss_repository_read_folder(KvssRepository *repository, const char *tree,
+                                       GError **error);
+
+/**
+ * kvss_repository_lookup:
+ * @tree: hex id of the folder to start in
+ * @path: relative, '/' between names, "" for the folder itself is not allowed
+ *
+ * Errors: NOT_FOUND (absent), CORRUPT, KVSS_IO_ERROR.
+ */
+KvssNode *kvss_repository_lookup(KvssRepository *repository, const char *tree, const char *path,
+                                 GError **error);
+
+/** A small file whole. Larger than @max_length bytes is CORRUPT ("larger than expected"). Threads: any number. */
+GBytes *kvss_repository_read_file(KvssRepository *repository, const KvssNode *node,
+                                  size_t max_length, GError **error);
+
+/**
+ * kvss_repository_open_file:
+ * @node: a file; borrowed only during the call
+ *
+ * A stored file as a source: parallel, random access, whatever the lengths of
+ * its chunks; chunks of zeroes are reported as zero extents. Each chunk's hash
+ * is checked on every read. A node whose size is not the sum of its chunks is
+ * CORRUPT. The source must be freed before the repository.
+ */
+struct KvssSource *kvss_repository_open_file(KvssRepository *repository, const KvssNode *node,
+                                             GError **error);
+
+/* ---- adding ---- */
+
+/** A backup in the making. Nothing of it exists for readers before commit. */
+typedef struct KvssUpload KvssUpload;
+
+typedef struct {
+    uint64_t bytes_stored;  /* bytes added to the repository, after compression and encryption */
+    uint64_t bytes_new;     /* plain bytes that the repository did not have */
+    uint64_t chunks, chunks_new;
+} KvssUploadStats;
+
+/** @repository must be open with ADD, and outlive the upload. One upload at a time per object. */
+KvssUpload *kvss_upload_new(KvssRepository *repository, GError **error);
+
+/** How a disk of @size bytes is cut: 256 KiB up to 32 GiB, 512 KiB to 128 GiB, 1 MiB to 1 TiB, then doubling. */
+uint32_t kvss_upload_chunk_size(uint64_t size);
+
+/**
+ * kvss_upload_open_file:
+ * @path: relative path in the snapshot ("vms/web01/disks/vda.raw"); folders on the way are made
+ * @size: bytes
+ * @chunk_size: power of two, 64 KiB to 16 MiB; stays what it was for a disk that grows
+ * @mode: permission bits
+ * @out_stats: (optional) filled by finish(); must live until the sink is freed
+ *
+ * A parallel sink with block = @chunk_size: write() hashes, looks up, and for new
+ * chunks compresses, encrypts and packs, in the calling thread; full packs go to
+ * disk. What is never written reads as zeroes. finish() adds the file to the tree.
+ * Memory: bounded, independent of @size but for 32 bytes a chunk.
+ * Several files may be open at once.
+ */
+struct KvssSink *kvss_upload_open_file(KvssUpload *upload, const char *path, uint64_t size,
+                                       uint32_t chunk_size, unsigned mode,
+                                       KvssUploadStats *out_stats, GError **error);
+
+/** A small file at once. */
+bool kvss_upload_add_bytes(KvssUpload *upload, const char *path, GBytes *bytes, unsigned mode,
+                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** What the snapshot says of itself. */
+typedef struct {
+    const char *hostname;
+    const char *const *paths;  /* sorted */
+    const char *const *tags;
+    gint64 time_us;            /* UTC microseconds since 1970 */
+} KvssSnapshotInfo;
+
+/**
+ * kvss_upload_commit:
+ * @out_id: 64 hex digits
+ *
+ * Last packs, index, trees, then the snapshot: all synced, in that order. True
+ * means that the backup exists and survives a crash; false, that it does not exist
+ * (what was stored of it is reused by the next upload).
+ */
+bool kvss_upload_commit(KvssUpload *upload, const KvssSnapshotInfo *info,
+                        char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** Totals so far. Threads: any. */
+KvssUploadStats kvss_upload_stats(KvssUpload *upload);
+
+/**
+ * kvss_upload_free:
+ *
+ * Without commit: gives the backup up; finished packs stay, with an index, for
+ * the next run to use, and no temporary file stays. Accepts NULL.
+ */
+void kvss_upload_free(KvssUpload *upload);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssUpload, kvss_upload_free)
+
+/* ---- verify ---- */
+
+/** One finding. @snapshot_ids: (nullable) NULL-terminated ids of the snapshots it hurts. */
+typedef void (*KvssDamageFunc)(const char *what, char **snapshot_ids, char **paths, gpointer data);
+/** @done of @total: bytes with read_data, else packs. */
+typedef void (*KvssVerifyProgress)(uint64_t done, uint64_t total, gpointer data);
+
+typedef struct {
+    bool read_data;             /* every byte of every pack needed, not only structure */
+    KvssDamageFunc damage;      /* called for each finding, one at a time */
+    KvssVerifyProgress progress;/* (nullable) */
+    gpointer data;
+    GCancellable *cancellable;  /* (nullable) */
+} KvssVerifyOptions;
+
+typedef struct {
+    uint64_t snapshots, packs, blobs, bytes_read;
+    uint64_t damaged;           /* findings */
+} KvssVerifyResult;
+
+/**
+ * kvss_repository_verify:
+ * @snapshot_ids: (nullable) NULL-terminated full ids; NULL: all
+ *
+ * Structure: each tree readable, each blob indexed, each pack present with the
+ * size its index demands. With read_data each pack's name, MACs and blob hashes.
+ * Damage is a finding, not an error: true with damaged > 0.
+ * Errors: could not look (KVSS_IO_ERROR), cancelled.
+ */
+bool kvss_repository_verify(KvssRepository *repository, char **snapshot_ids,
+                            const KvssVerifyOptions *options, KvssVerifyResult *out_result,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;

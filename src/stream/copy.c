@@ -1,0 +1,293 @@
+/*
+ * copy.c - the one loop that moves a disk, for backup and for restore
+ *
+ * Each worker takes the next window of the disk under the lock. Where the
+ * source is serial the read happens under that lock as well; the write always
+ * happens outside it. Zero runs longer than a window are passed on whole, so
+ * that a terabyte of nothing is a handful of calls.
+ */
+#include "stream/copy.h"
+#include "stream/sink.h"
+#include "stream/source.h"
+
+#include <gio/gio.h>
+#include <string.h>
+
+/* Large enough that an NBD source keeps several requests in flight inside one read. */
+#define WINDOW_LENGTH (4u * 1024 * 1024)
+#define THREADS_MAX 16
+
+typedef struct {
+    KvssSource *source;
+    KvssSink *sink;
+    GCancellable *cancellable;
+    KvssCopyProgress progress;
+    gpointer progress_data;
+    uint64_t window; /* bytes, a multiple of the sink's block */
+
+    GMutex lock;          /* guards what follows, and a serial source */
+    uint64_t next;        /* first byte nobody has taken */
+    GArray *extents;      /* known from next on; may begin before it */
+    uint64_t known_until; /* extents cover up to here */
+    uint64_t done;
+    KvssCopyStats stats;
+    GError *error; /* the first one */
+
+    GMutex sink_lock; /* for a sink that is not parallel */
+} Copy;
+
+/** What one worker does next: bytes to read and write, or a run of zero blocks. */
+typedef struct {
+    uint64_t offset, length;
+    bool zero;
+    GArray *extents; /* of the window, when there is data */
+} Task;
+
+static void
+copy_fail(Copy *copy, GError *error)
+{
+    g_mutex_lock(&copy->lock);
+    if (!copy->error)
+        copy->error = error;
+    else
+        g_error_free(error);
+    g_mutex_unlock(&copy->lock);
+}
+
+/* Extents from copy->next on, at least one window of them. Called under the lock. */
+static bool
+copy_know_extents(Copy *copy, GError **error)
+{
+    uint64_t ahead = MAX(copy->window, G_GUINT64_CONSTANT(1) << 30);
+    uint64_t need = MIN(copy->next + copy->window, copy->source->size);
+
+    if (copy->known_until >= need && copy->extents->len > 0)
+        return true;
+    ahead = MIN(ahead, copy->source->size - copy->next);
+    if (!kvss_source_extents(copy->source, copy->next, ahead, copy->extents, error))
+        return false;
+    copy->known_until = copy->next + ahead;
+    return true;
+}
+
+/* The run of zeroes at @offset, in whole blocks of the sink, or 0. */
+static uint64_t
+copy_zero_run(const Copy *copy, uint64_t offset)
+{
+    uint64_t end = offset;
+
+    for (guint i = 0; i < copy->extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(copy->extents, KvssExtent, i);
+
+        if (extent->offset + extent->length <= end)
+            continue;
+        if (!extent->zero)
+            break;
+        end = extent->offset + extent->length;
+    }
+    if (end < copy->source->size)
+        end -= (end - offset) % copy->sink->block;
+    return end - offset;
+}
+
+/* Forgets the extents that lie wholly before copy->next. */
+static void
+copy_drop_extents(Copy *copy)
+{
+    guint n = 0;
+
+    while (n < copy->extents->len) {
+        const KvssExtent *extent = &g_array_index(copy->extents, KvssExtent, n);
+
+        if (extent->offset + extent->length > copy->next)
+            break;
+        n++;
+    }
+    if (n > 0)
+        g_array_remove_range(copy->extents, 0, n);
+}
+
+/* Up to one window of blocks that are not all zero. */
+static uint64_t
+copy_data_run(const Copy *copy, uint64_t offset)
+{
+    uint64_t end = MIN(offset + copy->window, copy->source->size);
+    uint64_t at = offset;
+
+    while (at < end && (at == offset || copy_zero_run(copy, at) == 0))
+        at += MIN(copy->sink->block, end - at);
+    return at - offset;
+}
+
+/* Takes the next piece of work; false when there is none left. Called under the lock. */
+static bool
+copy_take(Copy *copy, Task *task, GError **error)
+{
+    task->offset = copy->next;
+    task->length = 0;
+    if (copy->next == copy->source->size)
+        return true;
+    if (!copy_know_extents(copy, error))
+        return false;
+
+    task->length = copy_zero_run(copy, copy->next);
+    task->zero = task->length > 0;
+    if (!task->zero) {
+        task->length = copy_data_run(copy, copy->next);
+        g_array_set_size(task->extents, 0);
+        g_array_append_vals(task->extents, copy->extents->data, copy->extents->len);
+    }
+    copy->next += task->length;
+    copy_drop_extents(copy);
+    return true;
+}
+
+/* Fills @buffer with the window: data is read, holes inside it are zeroed. */
+static bool
+task_read(const Copy *copy, const Task *task, uint8_t *buffer, uint64_t *out_read, GError **error)
+{
+    uint64_t end = task->offset + task->length;
+
+    *out_read = 0;
+    for (guint i = 0; i < task->extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(task->extents, KvssExtent, i);
+        uint64_t from = MAX(extent->offset, task->offset);
+        uint64_t to = MIN(extent->offset + extent->length, end);
+
+        if (from >= to)
+            continue;
+        if (extent->zero) {
+            memset(buffer + (from - task->offset), 0, to - from);
+            continue;
+        }
+        if (!kvss_source_read(copy->source, from, buffer + (from - task->offset), to - from,
+                              error)) {
+            g_prefix_error(error, "read: ");
+            return false;
+        }
+        *out_read += to - from;
+    }
+    return true;
+}
+
+static bool
+task_write(Copy *copy, const Task *task, const uint8_t *buffer, GError **error)
+{
+    bool ok;
+
+    if (!copy->sink->is_parallel)
+        g_mutex_lock(&copy->sink_lock);
+    ok = task->zero ? kvss_sink_zero(copy->sink, task->offset, task->length, error)
+                    : kvss_sink_write(copy->sink, task->offset, buffer, task->length, error);
+    if (!copy->sink->is_parallel)
+        g_mutex_unlock(&copy->sink_lock);
+    if (!ok)
+        g_prefix_error(error, "write: ");
+    return ok;
+}
+
+static void
+copy_account(Copy *copy, const Task *task, uint64_t bytes_read)
+{
+    g_mutex_lock(&copy->lock);
+    copy->done += task->length;
+    copy->stats.bytes_read += bytes_read;
+    copy->stats.bytes_zero += task->length - bytes_read;
+    if (copy->progress)
+        copy->progress(copy->done, copy->source->size, copy->progress_data);
+    g_mutex_unlock(&copy->lock);
+}
+
+/* One round of a worker: false when the copy is over or has failed. */
+static bool
+copy_step(Copy *copy, Task *task, uint8_t *buffer)
+{
+    bool serial = !copy->source->is_parallel;
+    GError *error = NULL;
+    uint64_t bytes_read = 0;
+    bool ok;
+
+    g_mutex_lock(&copy->lock);
+    if (copy->error) {
+        g_mutex_unlock(&copy->lock);
+        return false;
+    }
+    ok = kvss_check_cancelled(copy->cancellable, &error) && copy_take(copy, task, &error);
+    if (ok && serial && !task->zero && task->length > 0)
+        ok = task_read(copy, task, buffer, &bytes_read, &error);
+    g_mutex_unlock(&copy->lock);
+
+    if (ok && task->length == 0)
+        return false;
+    if (ok && !serial && !task->zero)
+        ok = task_read(copy, task, buffer, &bytes_read, &error);
+    if (ok)
+        ok = task_write(copy, task, buffer, &error);
+    if (!ok) {
+        copy_fail(copy, error);
+        return false;
+    }
+    copy_account(copy, task, bytes_read);
+    return true;
+}
+
+static gpointer
+copy_worker(gpointer data)
+{
+    Copy *copy = data;
+    g_autofree uint8_t *buffer = g_malloc(copy->window);
+    g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
+    Task task = { .extents = extents };
+
+    while (copy_step(copy, &task, buffer))
+        ;
+    return NULL;
+}
+
+static void
+copy_run(Copy *copy)
+{
+    guint n = MIN(g_get_num_processors() + 1, THREADS_MAX);
+    GThread *threads[THREADS_MAX];
+
+    for (guint i = 0; i < n; i++)
+        threads[i] = g_thread_new("copy", copy_worker, copy);
+    for (guint i = 0; i < n; i++)
+        g_thread_join(threads[i]);
+}
+
+bool
+kvss_copy(KvssSource *source, KvssSink *sink, KvssCopyProgress progress, gpointer progress_data,
+          GCancellable *cancellable, KvssCopyStats *out_stats, GError **error)
+{
+    Copy copy = {
+        .source = source,
+        .sink = sink,
+        .cancellable = cancellable,
+        .progress = progress,
+        .progress_data = progress_data,
+        .window = MAX(sink->block, WINDOW_LENGTH / sink->block * sink->block),
+    };
+
+    g_assert(source->size == sink->size);
+    g_mutex_init(&copy.lock);
+    g_mutex_init(&copy.sink_lock);
+    copy.extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
+
+    copy_run(&copy);
+
+    g_array_unref(copy.extents);
+    g_mutex_clear(&copy.sink_lock);
+    g_mutex_clear(&copy.lock);
+    if (copy.error) {
+        g_propagate_error(error, copy.error);
+        return false;
+    }
+    if (!kvss_sink_finish(sink, error)) {
+        g_prefix_error(error, "write: ");
+        return false;
+    }
+    if (out_stats)
+        *out_stats = copy.stats;
+    return true;
+}

@@ -1,0 +1,42 @@
+/*
+ * sink.h - something that takes a disk's content, data and zeroes, in any order
+ */
+#pragma once
+
+#include "base/error.h"
+
+typedef struct KvssSink KvssSink;
+
+typedef struct {
+    /* @length bytes at @offset; both multiples of block, but for the end. @buffer is borrowed. */
+    bool (*write)(KvssSink *sink, uint64_t offset, const void *buffer, size_t length,
+                  GError **error);
+
+    /* The range reads as zeroes; same alignment. */
+    bool (*zero)(KvssSink *sink, uint64_t offset, uint64_t length, GError **error);
+
+    /* All was written: makes it durable or complete. Once, last. */
+    bool (*finish)(KvssSink *sink, GError **error);
+
+    /* Closes. Without a finish before, what was written is given up. */
+    void (*free)(KvssSink *sink);
+} KvssSinkOps;
+
+struct KvssSink {
+    const KvssSinkOps *ops;
+    uint64_t size;     /* bytes it takes */
+    uint32_t block;    /* bytes: the granularity of write and zero, at least 512 */
+    bool is_parallel;  /* write() and zero() may run in several threads at once */
+};
+
+/** Wrappers: check range and alignment, then call. */
+bool kvss_sink_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length,
+                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_sink_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_sink_finish(KvssSink *sink, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Closes and frees. Accepts NULL. */
+void kvss_sink_free(KvssSink *sink);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSink, kvss_sink_free)
