@@ -1,0 +1,108 @@
+/*
+ * coordinator.h - the VSS service: runs the sequence, owns the state
+ *
+ *   gather ─▶ select ─▶ prepare_for_backup ─▶ do_snapshot_set ─▶ (copy) ─▶ backup_complete
+ *                                                     │ any failure
+ *                                                     ▼
+ *                                                   abort
+ *
+ * The order of events with their time limits is the table in events.c. It
+ * knows writers and providers by their interfaces only, and nothing of VMs.
+ */
+#pragma once
+
+#include "vss/snapshot-set.h"
+
+struct KvssWriter;
+struct KvssProvider;
+struct KvssSource;
+
+typedef enum {
+    KVSS_COORDINATOR_ERROR_WRITER_FAILED,
+    KVSS_COORDINATOR_ERROR_PROVIDER_FAILED,
+    KVSS_COORDINATOR_ERROR_TIMEOUT,     /* a step passed its limit */
+    KVSS_COORDINATOR_ERROR_BAD_STATE,   /* the call does not fit here: VSS_E_BAD_STATE */
+    KVSS_COORDINATOR_ERROR_NOT_FOUND,   /* no such component */
+    KVSS_COORDINATOR_ERROR_NOTHING,     /* no component was selected */
+    KVSS_COORDINATOR_ERROR_UNSUPPORTED, /* no provider for a disk */
+} KvssCoordinatorError;
+
+#define KVSS_COORDINATOR_ERROR (kvss_coordinator_error_quark())
+GQuark kvss_coordinator_error_quark(void);
+
+typedef struct KvssCoordinator KvssCoordinator;
+
+KvssCoordinator *kvss_coordinator_new(void);
+
+/** Sends Abort when a set is under way, BackupShutdown always, then frees writers and providers. */
+void kvss_coordinator_free(KvssCoordinator *coordinator);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssCoordinator, kvss_coordinator_free)
+
+/** Take a writer, a provider. Before gather only. The order of providers is the order of preference. */
+void kvss_coordinator_take_writer(KvssCoordinator *coordinator, struct KvssWriter *writer);
+void kvss_coordinator_take_provider(KvssCoordinator *coordinator, struct KvssProvider *provider);
+
+/** The set: the requester sets context, type, same_instant, run and cancellable before prepare. */
+KvssSnapshotSet *kvss_coordinator_set(KvssCoordinator *coordinator);
+
+GPtrArray *kvss_coordinator_writers(KvssCoordinator *coordinator);   /* KvssWriter, borrowed */
+GPtrArray *kvss_coordinator_providers(KvssCoordinator *coordinator); /* KvssProvider, borrowed */
+
+/** Identify. A writer that fails here drops out (VSS); if none is left that is an error. */
+bool kvss_coordinator_gather(KvssCoordinator *coordinator, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** Selects a component of some writer by its name (exact). NOT_FOUND. */
+bool kvss_coordinator_select(KvssCoordinator *coordinator, const char *name, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** For every disk of the selected components a provider is chosen and begun; then PrepareForBackup to all. */
+bool kvss_coordinator_prepare_for_backup(KvssCoordinator *coordinator, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_coordinator_do_snapshot_set:
+ *
+ * PrepareForSnapshot to PostFinalCommitSnapshots. Afterwards every shadow copy
+ * can be read and every guest is back in its prior state. On failure everything
+ * has been undone: Abort was sent to every writer and provider involved (before
+ * PostSnapshot was delivered; after it, BackupShutdown cleans up), and @error
+ * names the writer and each component that failed.
+ */
+bool kvss_coordinator_do_snapshot_set(KvssCoordinator *coordinator, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** A shadow copy's disk as a source. Between do_snapshot_set and backup_complete. */
+struct KvssSource *kvss_coordinator_open(KvssCoordinator *coordinator, KvssComponent *component,
+                                         KvssDisk *disk, GError **error);
+
+/** Which provider cuts this disk; NULL before prepare. */
+struct KvssProvider *kvss_coordinator_provider_of(KvssCoordinator *coordinator,
+                                                  const KvssDisk *disk);
+
+/** SetBackupSucceeded for one component. */
+void kvss_coordinator_set_succeeded(KvssCoordinator *coordinator, KvssComponent *component,
+                                    bool succeeded);
+
+/** BackupComplete to all, shadow copies deleted. A failure here does not undo the backup: it is told. */
+bool kvss_coordinator_backup_complete(KvssCoordinator *coordinator, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** The requester gives up: Abort to all involved, copies deleted. In any state, several times. */
+void kvss_coordinator_abort(KvssCoordinator *coordinator);
+
+/** Restore: PreRestore to all involved; every writer has returned before this does. */
+bool kvss_coordinator_pre_restore(KvssCoordinator *coordinator, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/** The requester has set restore_status on each component: PostRestore to all involved. */
+bool kvss_coordinator_post_restore(KvssCoordinator *coordinator, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** What happened and when, for set.json: (element-type KvssEventRecord), oldest first. */
+typedef struct {
+    const char *event;   /* "PrepareForSnapshot", "CommitSnapshots", ... */
+    const char *who;     /* writer's or provider's name */
+    gint64 start_us, end_us; /* UTC microseconds since 1970 */
+    KvssHresult result;
+} KvssEventRecord;
+GArray *kvss_coordinator_history(KvssCoordinator *coordinator);

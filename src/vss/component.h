@@ -1,0 +1,128 @@
+/*
+ * component.h - what can be chosen: for the VM writer, one domain
+ *
+ * A writer declares components, fills them as the events go by, and reads them
+ * again at restore. The coordinator and the engines carry them about without
+ * knowing what they stand for.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "vss/vss.h"
+
+struct KvssDomain; /* host/domain.h; only the VM writer and its providers look inside */
+
+/** One disk that a provider must cut. */
+typedef struct {
+    char *target;        /* "vda"; for other writers a name unique in the component */
+    char *format;        /* as on the host: "qcow2", "raw", ... */
+    char *kind;          /* "file", "block", "network", "volume" */
+    char *path;          /* (nullable) image or device on the host */
+    char *options;       /* (nullable) JSON: how to make such an image again (qemu-img's terms) */
+    uint64_t size;       /* guest-visible bytes; 0 until PrepareForBackup */
+
+    /* Where the shadow copy is served, once somebody serves it. */
+    char *nbd_socket;
+    char *nbd_export;
+
+    /* Filled by the backup engine. */
+    uint64_t bytes_read, bytes_stored;
+    bool incremental;
+    char *reason;        /* (nullable) why it was read whole */
+    uint32_t chunk_size;
+} KvssDisk;
+
+/** A small file of the component that is carried in the set beside the disks. */
+typedef struct {
+    char *name;          /* relative path in the component's folder: "domain.xml", "tpm/tpm2-00.permall" */
+    GBytes *bytes;       /* content; or NULL, then: */
+    char *path;          /* file on the host, read when the set is stored ("state.save") */
+    char *original;      /* (nullable) where it was on the host, for the restore */
+    unsigned mode;       /* permission bits */
+} KvssFile;
+
+/** Something of the component that this backup does not hold. */
+typedef struct {
+    char *target;        /* "vdb", "hostdev0", "/mnt/nfs" */
+    char *kind;          /* "lun", "hostdev", "filesystem", "guest-mount", "cdrom", "floppy", "readonly", ... */
+    char *reason;        /* a phrase for people */
+    bool is_writable;    /* the guest keeps data there: the run ends with exit code 3 */
+} KvssNotCovered;
+
+/** One of the conditions of the child-snapshot method. */
+typedef struct {
+    char *id;            /* "C1" ... "C5" */
+    bool holds;
+    char *detail;        /* with the value seen */
+} KvssCondition;
+
+/** Why the method was chosen. */
+typedef struct {
+    char *id;            /* "C1" ..., "policy", "state" */
+    char *detail;
+} KvssReason;
+
+typedef struct KvssComponent {
+    char *name;          /* unique in the writer; the VM writer: the domain's UUID */
+    char *logical_path;  /* "" */
+    char *caption;       /* "Online\\web01" */
+    char *display_name;  /* "web01" */
+    bool is_selected;    /* chosen for this set */
+
+    char *state;         /* libvirt's word before the backup: "running", "paused", "shut off", ... or "saved" */
+    char *method;        /* "child-snapshot", "saved-state", "offline", "crash-consistent"; "" if none is possible */
+    char *consistency;   /* "application", "memory", "crash", "offline" */
+    GPtrArray *disks;        /* KvssDisk */
+    GPtrArray *files;        /* KvssFile */
+    GPtrArray *not_covered;  /* KvssNotCovered */
+    GPtrArray *conditions;   /* KvssCondition */
+    GPtrArray *reasons;      /* KvssReason */
+    GPtrArray *notes;        /* char*: tolerated and noted (EFI system partition, stacking, ...) */
+
+    /* Times, by the monotonic clock; -1 where they do not apply. */
+    double freeze_ms;    /* freeze call to the end of the thaw */
+    double pause_ms;     /* the guest's CPUs stood still */
+    gint64 instant_us;   /* monotonic: when its instant was cut */
+    gint64 frozen_us, thawed_us; /* monotonic: proven bounds of the freeze */
+
+    char *metadata;      /* (nullable) the writer's own text; stored in the backup components document */
+
+    /* Restore */
+    KvssRestoreStatus restore_status;
+
+    /* Failure, set by the writer or the coordinator. */
+    KvssHresult failure;
+    char *failure_message; /* (nullable) */
+
+    struct KvssDomain *domain; /* (nullable) owned by the writer that set it */
+} KvssComponent;
+
+KvssComponent *kvss_component_new(const char *name, const char *display_name);
+void kvss_component_free(KvssComponent *component);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssComponent, kvss_component_free)
+
+/** Adders: strings are copied. The returned object belongs to the component. */
+KvssDisk *kvss_component_add_disk(KvssComponent *component, const char *target);
+KvssFile *kvss_component_add_bytes(KvssComponent *component, const char *name, GBytes *bytes,
+                                   unsigned mode);
+KvssFile *kvss_component_add_file(KvssComponent *component, const char *name, const char *path,
+                                  unsigned mode);
+void kvss_component_add_not_covered(KvssComponent *component, const char *target,
+                                    const char *kind, bool is_writable, const char *format, ...)
+    G_GNUC_PRINTF(5, 6);
+void kvss_component_add_condition(KvssComponent *component, const char *id, bool holds,
+                                  const char *format, ...) G_GNUC_PRINTF(4, 5);
+void kvss_component_add_reason(KvssComponent *component, const char *id, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+void kvss_component_add_note(KvssComponent *component, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+
+/** Records a failure; the first one stays. @code: the HRESULT. */
+void kvss_component_fail(KvssComponent *component, KvssHresult code, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+
+KvssDisk *kvss_component_find_disk(const KvssComponent *component, const char *target);
+KvssFile *kvss_component_find_file(const KvssComponent *component, const char *name);
+
+/** Sets a string field: frees the old one, copies the new one. */
+void kvss_set_string(char **field, const char *value);

@@ -1,0 +1,116 @@
+/*
+ * vss.h - the words and numbers of the Volume Shadow Copy protocol
+ *
+ * Events, writer states, result codes and contexts, with the values that the
+ * public VSS documentation gives them, so that our output can be compared.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum {
+    KVSS_EVENT_IDENTIFY,
+    KVSS_EVENT_PREPARE_FOR_BACKUP,
+    KVSS_EVENT_PREPARE_FOR_SNAPSHOT,
+    KVSS_EVENT_FREEZE,
+    KVSS_EVENT_THAW,
+    KVSS_EVENT_POST_SNAPSHOT,
+    KVSS_EVENT_BACKUP_COMPLETE,
+    KVSS_EVENT_BACKUP_SHUTDOWN,
+    KVSS_EVENT_ABORT,
+    KVSS_EVENT_PRE_RESTORE,
+    KVSS_EVENT_POST_RESTORE,
+    KVSS_EVENT_N
+} KvssEvent;
+
+/** "PrepareForSnapshot", ... */
+const char *kvss_event_name(KvssEvent event);
+
+/** VSS_WRITER_STATE, same numbers. */
+typedef enum {
+    KVSS_WS_UNKNOWN = 0,
+    KVSS_WS_STABLE = 1,
+    KVSS_WS_WAITING_FOR_FREEZE = 2,
+    KVSS_WS_WAITING_FOR_THAW = 3,
+    KVSS_WS_WAITING_FOR_POST_SNAPSHOT = 4,
+    KVSS_WS_WAITING_FOR_BACKUP_COMPLETE = 5,
+    KVSS_WS_FAILED_AT_IDENTIFY = 6,
+    KVSS_WS_FAILED_AT_PREPARE_BACKUP = 7,
+    KVSS_WS_FAILED_AT_PREPARE_SNAPSHOT = 8,
+    KVSS_WS_FAILED_AT_FREEZE = 9,
+    KVSS_WS_FAILED_AT_THAW = 10,
+    KVSS_WS_FAILED_AT_POST_SNAPSHOT = 11,
+    KVSS_WS_FAILED_AT_BACKUP_COMPLETE = 12,
+    KVSS_WS_FAILED_AT_PRE_RESTORE = 13,
+    KVSS_WS_FAILED_AT_POST_RESTORE = 14,
+    KVSS_WS_FAILED_AT_BACKUPSHUTDOWN = 15,
+} KvssWriterState;
+
+/** "VSS_WS_STABLE", ... */
+const char *kvss_writer_state_name(KvssWriterState state);
+
+/** VSS_SNAPSHOT_STATE, same numbers: how far a provider is with a set. */
+typedef enum {
+    KVSS_SS_UNKNOWN = 0,
+    KVSS_SS_PREPARING = 1,
+    KVSS_SS_PROCESSING_PREPARE = 2,
+    KVSS_SS_PREPARED = 3,
+    KVSS_SS_PROCESSING_PRECOMMIT = 4,
+    KVSS_SS_PRECOMMITTED = 5,
+    KVSS_SS_PROCESSING_COMMIT = 6,
+    KVSS_SS_COMMITTED = 7,
+    KVSS_SS_PROCESSING_POSTCOMMIT = 8,
+    KVSS_SS_PROCESSING_PREFINALCOMMIT = 9,
+    KVSS_SS_PREFINALCOMMITTED = 10,
+    KVSS_SS_PROCESSING_POSTFINALCOMMIT = 11,
+    KVSS_SS_CREATED = 12,
+    KVSS_SS_ABORTED = 13,
+    KVSS_SS_DELETED = 14,
+    KVSS_SS_POSTCOMMITTED = 15,
+} KvssSnapshotState;
+
+const char *kvss_snapshot_state_name(KvssSnapshotState state);
+
+/** Result codes, as HRESULTs. */
+typedef uint32_t KvssHresult;
+#define KVSS_S_OK 0x00000000u
+#define KVSS_E_BAD_STATE 0x80042301u
+#define KVSS_E_UNEXPECTED 0x80042302u
+#define KVSS_E_PROVIDER_VETO 0x80042306u
+#define KVSS_E_OBJECT_NOT_FOUND 0x80042308u
+#define KVSS_E_VOLUME_NOT_SUPPORTED 0x8004230Cu
+#define KVSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER 0x8004230Eu
+#define KVSS_E_UNEXPECTED_PROVIDER_ERROR 0x8004230Fu
+#define KVSS_E_FLUSH_WRITES_TIMEOUT 0x80042313u
+#define KVSS_E_HOLD_WRITES_TIMEOUT 0x80042314u
+#define KVSS_E_UNEXPECTED_WRITER_ERROR 0x80042315u
+#define KVSS_E_SNAPSHOT_SET_IN_PROGRESS 0x80042316u
+#define KVSS_E_WRITER_NOT_RESPONDING 0x80042319u
+#define KVSS_E_UNSUPPORTED_CONTEXT 0x8004231Bu
+#define KVSS_E_INSUFFICIENT_STORAGE 0x8004231Fu
+#define KVSS_E_WRITERERROR_INCONSISTENTSNAPSHOT 0x800423F0u
+#define KVSS_E_WRITERERROR_OUTOFRESOURCES 0x800423F1u
+#define KVSS_E_WRITERERROR_TIMEOUT 0x800423F2u
+#define KVSS_E_WRITERERROR_RETRYABLE 0x800423F3u
+#define KVSS_E_WRITERERROR_NONRETRYABLE 0x800423F4u
+#define KVSS_E_WRITERERROR_RECOVERY_FAILED 0x800423F5u
+#define KVSS_E_WRITERERROR_PARTIAL_FAILURE 0x80042336u
+
+/** "VSS_E_WRITERERROR_TIMEOUT"; for a code not in the list "0x........" as static text of "unknown". */
+const char *kvss_hresult_name(KvssHresult code);
+
+/** Attribute bits of a context (VSS_VOLSNAP_ATTR_*). VSS_CTX_BACKUP is 0. */
+#define KVSS_CTX_BACKUP 0x0u
+#define KVSS_ATTR_NO_AUTORECOVERY 0x2u
+
+/** VSS_BACKUP_TYPE: what a writer may do to its own logs. */
+typedef enum { KVSS_BT_FULL = 1, KVSS_BT_COPY = 5 } KvssBackupType;
+
+/** VSS_FILE_RESTORE_STATUS. */
+typedef enum {
+    KVSS_RS_UNDEFINED = 0,
+    KVSS_RS_NONE = 1,   /* nothing was written */
+    KVSS_RS_ALL = 2,    /* everything was */
+    KVSS_RS_FAILED = 3, /* some was: the component is damaged */
+} KvssRestoreStatus;
