@@ -97,7 +97,7 @@ typedef uint32_t KvssHresult;
 #define KVSS_E_WRITERERROR_RECOVERY_FAILED 0x800423F5u
 #define KVSS_E_WRITERERROR_PARTIAL_FAILURE 0x80042336u
 
-/** "VSS_E_WRITERERROR_TIMEOUT"; for a code not in the list "0x........" as static text of "unknown". */
+/** "VSS_E_WRITERERROR_TIMEOUT"; "unknown" for a code that is not in the list above. */
 const char *kvss_hresult_name(KvssHresult code);
 
 /** Attribute bits of a context (VSS_VOLSNAP_ATTR_*). VSS_CTX_BACKUP is 0. */
