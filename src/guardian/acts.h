@@ -1,0 +1,55 @@
+/*
+ * acts.h - what a run does to the world, and how each thing is taken back
+ *
+ * A table: kind, name in the journal, urgency, undo, forward way. Undo functions
+ * may run twice, in any process, at any later time; they touch only what the
+ * act's details name and what they recognise as ours.
+ */
+#pragma once
+
+#include "host/connection.h"
+
+#include <json-glib/json-glib.h>
+
+typedef enum {
+    KVSS_ACT_FREEZE,       /* uuid, name */
+    KVSS_ACT_STILL,        /* uuid, name: stands still, ran before */
+    KVSS_ACT_JOB,          /* uuid, name, socket */
+    KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
+    KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
+    KVSS_ACT_FILE,         /* path: a file that we make */
+    KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
+    /* restore */
+    KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep */
+    KVSS_ACT_UNDEFINE,     /* uuid, name, xml, autostart */
+    KVSS_ACT_STOP,         /* uuid, name, prior ("running", "paused"): shut off by us without its memory */
+    KVSS_ACT_DEFINE,       /* uuid, name: registered by us */
+    KVSS_ACT_N
+} KvssActKind;
+
+/** An act as the journal holds it. */
+typedef struct {
+    uint64_t id;
+    KvssActKind kind;
+    JsonObject *details; /* owned */
+} KvssAct;
+
+void kvss_act_free(KvssAct *act);
+
+const char *kvss_act_kind_name(KvssActKind kind);
+bool kvss_act_kind_from_name(const char *name, KvssActKind *out_kind);
+
+/** "web01 is frozen", for messages. Free with g_free. */
+char *kvss_act_describe(const KvssAct *act);
+
+/** 0 is undone first. */
+unsigned kvss_act_urgency(KvssActKind kind);
+/** True if the act needs libvirt to be undone. */
+bool kvss_act_needs_host(KvssActKind kind);
+
+/** @host may be NULL where the kind needs none. True: undone, or there was nothing to undo. */
+bool kvss_act_undo(const KvssAct *act, KvssHost *host, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** After the point of no return. For kinds without a forward way: does nothing. */
+bool kvss_act_forward(const KvssAct *act, KvssHost *host, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;

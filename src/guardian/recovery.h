@@ -1,0 +1,28 @@
+/*
+ * recovery.h - what dead runs left behind, found and undone
+ */
+#pragma once
+
+#include "base/error.h"
+
+typedef struct {
+    GPtrArray *found;   /* char*: one phrase a thing */
+    GPtrArray *undone;  /* char* */
+    GPtrArray *left;    /* char*: could not be undone: needs a person; the phrase says what to do */
+    unsigned alive;     /* runs that are alive: nothing of them was touched */
+} KvssRecoveryReport;
+
+void kvss_recovery_report_clear(KvssRecoveryReport *report);
+
+/**
+ * kvss_recovery_run:
+ * @state_dir: where journals lie; absent means nothing to do
+ * @dry_run: look only
+ * @wait: wait (up to two minutes) for a guardian that is cleaning up; else leave it be
+ *
+ * For every journal whose lock is free: undoes its open acts, removes it. A run
+ * whose lock is held is alive, or its guardian is at work.
+ * Errors: could not look. What could not be undone is in the report, not an error.
+ */
+bool kvss_recovery_run(const char *state_dir, bool dry_run, bool wait,
+                       KvssRecoveryReport *out_report, GError **error) G_GNUC_WARN_UNUSED_RESULT;

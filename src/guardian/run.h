@@ -1,0 +1,95 @@
+/*
+ * run.h - one run of kvss: its journal, its work folder, its guardian
+ *
+ * Before each act that must be taken back if we die, the act is written to the
+ * journal and synced; when it has been taken back or needs no undo any more, it
+ * is ended. What is open is the undo list: this process runs it on failure, the
+ * guardian when this process dies, doctor when both did. One undo function per
+ * kind of act serves all three (acts.h).
+ *
+ * The journal file is flock()ed by this process and the guardian together: the
+ * run is dead only when that lock is free.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "guardian/acts.h"
+
+#include <json-glib/json-glib.h>
+
+typedef struct KvssRun KvssRun;
+struct KvssHost;
+
+/** Names one act of one run; 0 is none. */
+typedef uint64_t KvssActId;
+
+/**
+ * kvss_run_begin:
+ * @state_dir: where journals lie; made when absent
+ * @scratch_dir: (nullable) where the work folder goes; NULL: @state_dir/work
+ * @id: GUID of the set
+ * @purpose: "backup", "restore"
+ *
+ * Makes and locks the journal and the work folder. Threads: acts may come from several.
+ */
+KvssRun *kvss_run_begin(const char *state_dir, const char *scratch_dir, struct KvssHost *host,
+                        const char *id, const char *purpose, GError **error);
+
+/** Frees. Acts still open stay in the journal for the guardian, which then acts. Accepts NULL. */
+void kvss_run_free(KvssRun *run);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssRun, kvss_run_free)
+
+const char *kvss_run_id(const KvssRun *run);
+/** Private folder for sockets, scratch and memory files; short path, mode 0711; removed with the run. */
+const char *kvss_run_folder(const KvssRun *run);
+
+/**
+ * kvss_run_start_guardian:
+ *
+ * Starts the guardian process and waits for its "ready" (it holds a connection
+ * of its own by then; on qemu:///embed it connects when it must act). Before any
+ * freeze. Once.
+ */
+bool kvss_run_start_guardian(KvssRun *run, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_run_act_begin:
+ * @details: (transfer full) what the undo needs
+ *
+ * Written and synced when this returns; call it before the act. Returns 0 on
+ * failure: then do not act.
+ */
+KvssActId kvss_run_act_begin(KvssRun *run, KvssActKind kind, JsonObject *details, GError **error);
+
+/** The act needs no undo any more. Logged, not fatal: an undo too many does no harm. */
+void kvss_run_act_end(KvssRun *run, KvssActId act);
+
+/** Undoes one open act now and ends it if that worked. */
+bool kvss_run_act_undo(KvssRun *run, KvssActId act, GError **error);
+
+/**
+ * kvss_run_arm:
+ *
+ * The guardian undoes @act by itself when @limit_ms pass without disarm, whatever
+ * this process does. When this returns the guardian has confirmed. Errors: the
+ * guardian is gone (do not go on).
+ */
+bool kvss_run_arm(KvssRun *run, KvssActId act, unsigned limit_ms, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** False, with TIMED_OUT, when the guardian had to act: the guest was thawed behind our back. */
+bool kvss_run_disarm(KvssRun *run, KvssActId act, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_run_point_of_no_return:
+ *
+ * From here on recovery goes forward: acts with a forward way (files set aside)
+ * are completed, no longer undone.
+ */
+bool kvss_run_point_of_no_return(KvssRun *run, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Undoes every open act (most urgent first, else last first). What cannot be undone is logged and stays open. */
+bool kvss_run_undo(KvssRun *run, GError **error);
+
+/** The end: every act was ended or is undone now; journal and work folder go, the guardian is dismissed. */
+bool kvss_run_finish(KvssRun *run, GError **error);

@@ -1,0 +1,55 @@
+/*
+ * domain-config.h - what a domain's XML says, as far as a backup cares
+ *
+ * Parsed by libxml2 without network, entities or unbounded input: the text may
+ * come from a stranger's repository.
+ */
+#pragma once
+
+#include "host/error.h"
+
+typedef struct {
+    char *target;      /* "vda" */
+    char *device;      /* "disk", "lun", "cdrom", "floppy" */
+    char *type;        /* "file", "block", "network", "volume", "nvme", "vhostuser", ... */
+    char *format;      /* driver type; "raw" when absent */
+    char *source;      /* (nullable) path of file, device or pool/volume name, or protocol:name */
+    char *protocol;    /* (nullable) network disks: "nbd", "rbd", "iscsi", ... */
+    char *serial;      /* (nullable) */
+    char *alias;       /* (nullable) live XML */
+    bool is_readonly, is_shareable, is_transient;
+    bool has_backing;  /* live XML shows a backing chain */
+    bool is_encrypted;
+} KvssDiskConfig;
+
+typedef struct {
+    char *type;        /* "network", "bridge", "user", ... */
+    char *source;      /* (nullable) network or bridge name */
+    char *mac;
+} KvssInterfaceConfig;
+
+/** A device that the host can neither see into nor cut. */
+typedef struct {
+    char *name;        /* "hostdev0", "filesystem /srv" */
+    char *kind;        /* "hostdev", "filesystem" */
+    char *detail;
+} KvssPassthroughConfig;
+
+typedef struct {
+    char *name;
+    char *uuid;
+    GPtrArray *disks;        /* KvssDiskConfig */
+    GPtrArray *interfaces;   /* KvssInterfaceConfig */
+    GPtrArray *passthrough;  /* KvssPassthroughConfig */
+    char *nvram;             /* (nullable) path of the variable store */
+    bool has_tpm;            /* emulated, with state of its own */
+    bool has_agent_channel;  /* org.qemu.guest_agent.0 is there */
+    bool agent_connected;    /* as the live XML says; may be stale */
+    char *kernel, *initrd;   /* (nullable) host paths */
+    long owner_uid, owner_gid; /* QEMU's, from the DAC label of the live XML; -1 unknown */
+} KvssDomainConfig;
+
+/** Errors: INVALID with the place that is wrong. */
+KvssDomainConfig *kvss_domain_config_parse(const char *xml, GError **error);
+void kvss_domain_config_free(KvssDomainConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssDomainConfig, kvss_domain_config_free)
