@@ -1,0 +1,341 @@
+/*
+ * kvss-lab.c - what runs inside a lab guest
+ *
+ *   kvss-lab seq FILE...     writes one increasing number to every file in turn, without pause, and keeps it in RAM
+ *   kvss-lab shell PORT      runs the commands that arrive on a virtio port
+ *   kvss-lab power           powers off cleanly when the power button is pressed
+ *   kvss-lab nfs PORT DIR    mounts 10.0.2.2:/lab there, NFS version 3
+ *
+ * The sequence writer's numbers make a point in time checkable. With files a, b, c written in this order, at any instant
+ * a >= b >= c >= a - 1. Before it overwrites a file it reads it back past the page cache: if the disk does not hold the
+ * number that RAM remembers, RAM and disk are of different instants, and it says so on the console ("MISMATCH").
+ * In between it makes and removes small files, so that the journal is never idle and a cut without a freeze shows.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/input.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BLOCK 4096
+#define MAX_FILES 16
+#define MAX_LINE (256 * 1024)
+#define MAX_OUTPUT (1024 * 1024)
+
+static long long
+now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+/* One write per line, so that lines of several processes do not mix. */
+static void
+say(const char *format, ...)
+{
+    static int console = -1;
+    char line[256];
+    va_list args;
+    int n;
+
+    if (console < 0)
+        console = open("/dev/console", O_WRONLY | O_NOCTTY);
+    va_start(args, format);
+    n = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (write(console, line, n) != n)
+        return;
+}
+
+static void
+churn(const char *file, unsigned long long n)
+{
+    char path[512];
+    int fd;
+
+    snprintf(path, sizeof path, "%.*s/churn-%llu", (int)(strrchr(file, '/') - file), file, n % 8);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0)
+        return;
+    if (write(fd, path, strlen(path)) < 0)
+        say("CHURN %s: %s\n", path, strerror(errno));
+    close(fd);
+    if (n % 3 == 0)
+        unlink(path);
+}
+
+static int
+run_seq(int n_files, char **files)
+{
+    int fd[MAX_FILES];
+    unsigned long long last[MAX_FILES];
+    unsigned long long n = 0;
+    char *block, *shared;
+    long long said_ms = 0, turn_ms = 0;
+    int status_fd;
+
+    prctl(PR_SET_NAME, "kvss-lab-seq");
+    mlockall(MCL_CURRENT | MCL_FUTURE);
+    if (n_files > MAX_FILES || posix_memalign((void **)&block, BLOCK, BLOCK) != 0)
+        return 1;
+
+    status_fd = open("/run/seq", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    if (status_fd < 0 || ftruncate(status_fd, 32) != 0)
+        return 1;
+    shared = mmap(NULL, 32, PROT_READ | PROT_WRITE, MAP_SHARED, status_fd, 0);
+
+    for (int i = 0; i < n_files; i++) {
+        fd[i] = open(files[i], O_RDWR | O_DIRECT | O_DSYNC);
+        if (fd[i] < 0 || pread(fd[i], block, BLOCK, 0) != BLOCK) {
+            say("SEQ cannot use %s: %s\n", files[i], strerror(errno));
+            return 1;
+        }
+        last[i] = strtoull(block, NULL, 10);
+        if (last[i] > n)
+            n = last[i];
+    }
+    turn_ms = now_ms();
+    for (;;) {
+        n++;
+        for (int i = 0; i < n_files; i++) {
+            if (pread(fd[i], block, BLOCK, 0) != BLOCK || strtoull(block, NULL, 10) != last[i])
+                say("MISMATCH %s ram %llu disk %llu\n", files[i], last[i], strtoull(block, NULL, 10));
+            memset(block, 0, BLOCK);
+            snprintf(block, BLOCK, "%llu\n", n);
+            if (pwrite(fd[i], block, BLOCK, 0) != BLOCK)
+                say("SEQ write %s: %s\n", files[i], strerror(errno));
+            last[i] = n;
+            if (n % 16 == (unsigned)i)
+                churn(files[i], n);
+        }
+        snprintf(shared, 32, "%llu\n", n);
+        long long t = now_ms();
+        if (t - turn_ms > 250)
+            say("GAP %lld %llu\n", t - turn_ms, n);
+        turn_ms = t;
+        if (t - said_ms > 500) {
+            say("SEQ %llu\n", n);
+            said_ms = t;
+        }
+    }
+}
+
+/* --- shell: a line in, "ID SECONDS BASE64"; a line out, "ID RC BASE64" ------------------------------------------------ */
+
+static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+static size_t
+base64_decode(const char *in, char *out)
+{
+    unsigned value = 0, bits = 0;
+    size_t length = 0;
+
+    for (; *in && *in != '='; in++) {
+        const char *p = strchr(alphabet, *in);
+        if (!p)
+            break;
+        value = value << 6 | (unsigned)(p - alphabet);
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            out[length++] = (char)(value >> bits);
+        }
+    }
+    out[length] = 0;
+    return length;
+}
+
+static size_t
+base64_encode(const unsigned char *in, size_t length, char *out)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < length; i += 3) {
+        unsigned v = in[i] << 16 | (i + 1 < length ? in[i + 1] << 8 : 0) | (i + 2 < length ? in[i + 2] : 0);
+        out[n++] = alphabet[v >> 18];
+        out[n++] = alphabet[v >> 12 & 63];
+        out[n++] = i + 1 < length ? alphabet[v >> 6 & 63] : '=';
+        out[n++] = i + 2 < length ? alphabet[v & 63] : '=';
+    }
+    return n;
+}
+
+static void
+write_all(int fd, const char *data, size_t length)
+{
+    while (length > 0) {
+        ssize_t n = write(fd, data, length);
+        if (n < 0) {
+            if (errno != EINTR && errno != EAGAIN)
+                return;
+            usleep(20000);
+            continue;
+        }
+        data += n;
+        length -= n;
+    }
+}
+
+/* Runs one command; a command that outlives its time is left alone (it may hang on a frozen file system) and counts as 124. */
+static int
+run_command(const char *command, int seconds, unsigned char *output, size_t *out_length)
+{
+    long long end_ms = now_ms() + seconds * 1000LL;
+    int pipe_fd[2], status = 0;
+    size_t length = 0;
+    pid_t pid;
+
+    if (pipe2(pipe_fd, O_CLOEXEC) != 0)
+        return 126;
+    pid = fork();
+    if (pid == 0) {
+        setsid();
+        dup2(open("/dev/null", O_RDONLY), 0);
+        dup2(pipe_fd[1], 1);
+        dup2(pipe_fd[1], 2);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(126);
+    }
+    close(pipe_fd[1]);
+    for (;;) {
+        struct pollfd p = { .fd = pipe_fd[0], .events = POLLIN };
+        long long left = end_ms - now_ms();
+        ssize_t n;
+
+        if (left <= 0 || poll(&p, 1, (int)left) <= 0) {
+            close(pipe_fd[0]);
+            *out_length = length;
+            return 124;
+        }
+        n = read(pipe_fd[0], output + length, MAX_OUTPUT - length);
+        if (n <= 0)
+            break;
+        length += n;
+    }
+    close(pipe_fd[0]);
+    *out_length = length;
+    if (waitpid(pid, &status, 0) != pid)
+        return 126;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void
+serve_line(int fd, char *line)
+{
+    static unsigned char output[MAX_OUTPUT];
+    static char reply[MAX_OUTPUT / 3 * 4 + 64];
+    static char command[MAX_LINE], encoded[MAX_LINE];
+    unsigned id;
+    int seconds, rc;
+    size_t length = 0, n;
+
+    if (sscanf(line, "%u %d %s", &id, &seconds, encoded) != 3)
+        return;
+    base64_decode(encoded, command);
+    rc = run_command(command, seconds, output, &length);
+    n = snprintf(reply, 64, "%u %d ", id, rc);
+    n += base64_encode(output, length, reply + n);
+    reply[n++] = '\n';
+    write_all(fd, reply, n);
+}
+
+static int
+run_shell(const char *port)
+{
+    static char line[MAX_LINE];
+    size_t used = 0;
+    int fd = open(port, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0)
+        return 1;
+    for (;;) {
+        ssize_t n = read(fd, line + used, sizeof line - 1 - used);
+        char *end;
+
+        if (n <= 0) {        /* nobody is connected on the host's side */
+            used = 0;
+            usleep(30000);
+            continue;
+        }
+        used += n;
+        line[used] = 0;
+        while ((end = strchr(line, '\n'))) {
+            *end = 0;
+            serve_line(fd, line);
+            used -= end + 1 - line;
+            memmove(line, end + 1, used + 1);
+        }
+        if (used >= sizeof line - 1)
+            used = 0;
+    }
+}
+
+static int
+run_power(void)
+{
+    struct pollfd p[8];
+    int n = 0;
+
+    for (int i = 0; i < 8; i++) {
+        char path[32];
+
+        snprintf(path, sizeof path, "/dev/input/event%d", i);
+        p[n].fd = open(path, O_RDONLY);
+        p[n].events = POLLIN;
+        if (p[n].fd >= 0)
+            n++;
+    }
+    if (n == 0)
+        return 0;
+    while (poll(p, n, -1) > 0)
+        for (int i = 0; i < n; i++) {
+            struct input_event e;
+
+            if (p[i].revents && read(p[i].fd, &e, sizeof e) == sizeof e && e.type == EV_KEY &&
+                e.code == KEY_POWER && e.value == 1)
+                execl("/sbin/shutdown", "shutdown", (char *)NULL);
+        }
+    return 0;
+}
+
+static int
+run_nfs(const char *port, const char *dir)
+{
+    char options[256];
+
+    snprintf(options, sizeof options, "vers=3,nolock,soft,timeo=50,retrans=2,proto=tcp,mountproto=tcp,mountvers=3,"
+             "addr=10.0.2.2,port=%s,mountport=%s", port, port);
+    if (mount("10.0.2.2:/lab", dir, "nfs", 0, options) != 0) {
+        say("nfs: %s\n", strerror(errno));
+        return 1;
+    }
+    return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc > 2 && strcmp(argv[1], "seq") == 0)
+        return run_seq(argc - 2, argv + 2);
+    if (argc == 3 && strcmp(argv[1], "shell") == 0)
+        return run_shell(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "power") == 0)
+        return run_power();
+    if (argc == 4 && strcmp(argv[1], "nfs") == 0)
+        return run_nfs(argv[2], argv[3]);
+    return 2;
+}
