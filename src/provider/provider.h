@@ -2,7 +2,8 @@
  * provider.h - makes and holds the instant
  *
  * All providers of a set succeed or the set fails. The functions follow the
- * life of a set; names and order are VSS's.
+ * life of a set; names and order are VSS's. A provider cuts those disks of the
+ * set's components whose KvssDisk.provider is its name, and no others.
  */
 #pragma once
 
@@ -38,17 +39,32 @@ typedef struct {
     /* While the shadow copy exists: its disk as a source; freed by the caller before delete. */
     struct KvssSource *(*open)(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error);
 
-    /* The end of the shadow copies, good or bad. Cannot fail; several times does no harm. */
+    /*
+     * The end of the shadow copies, good or bad. Cannot fail; several times does no
+     * harm. abort() must be safe in another thread while a call of the same provider
+     * is stuck: it comes then, and once more when the stuck call has come back.
+     */
     void (*delete_copies)(KvssProvider *p, KvssSnapshotSet *set);
     void (*abort)(KvssProvider *p, KvssSnapshotSet *set);
 
+    /* Ends with kvss_provider_clear() and frees the struct; may come late, see writer.h. */
     void (*free)(KvssProvider *p);
 } KvssProviderOps;
 
 struct KvssProvider {
     const KvssProviderOps *ops;
     KvssSnapshotState state; /* moved by the wrappers only */
+    KvssHresult failure;     /* first error; KVSS_S_OK when none */
+
+    /* The wrapper's own. The lock guards these, state and failure; never held over a call. */
+    GMutex lock;
+    guint64 ticket;          /* of the call whose answer still counts */
 };
+
+/** For implementations: sets up the common part. */
+void kvss_provider_init(KvssProvider *p, const KvssProviderOps *ops);
+/** For implementations' free(): frees the common part, not the struct. */
+void kvss_provider_clear(KvssProvider *p);
 
 typedef enum {
     KVSS_PROVIDER_STEP_BEGIN_PREPARE,
@@ -61,19 +77,34 @@ typedef enum {
     KVSS_PROVIDER_STEP_N
 } KvssProviderStep;
 
+/** "BeginPrepareSnapshot", "CommitSnapshots", ... */
 const char *kvss_provider_step_name(KvssProviderStep step);
+
+/** Does this step fit the provider's state? */
+bool kvss_provider_may_step(KvssProvider *p, KvssProviderStep step);
 
 /**
  * kvss_provider_step:
  *
- * Does one step: asserts the order, calls, times, moves the state, prefixes
- * errors with the provider's name and the step's. Does not enforce time limits.
+ * Does one step: asserts the order (only the coordinator calls this), calls,
+ * times, moves the state, prefixes errors with the provider's name and the
+ * step's. A failure moves to ABORTED. Does not enforce time limits. A call that
+ * comes back after kvss_provider_fail() or an abort is KVSS_IO_ERROR_TIMED_OUT.
+ *
+ * Errors: the implementation's. @error is set whenever false is returned, and
+ * p->failure is not S_OK then.
  */
 bool kvss_provider_step(KvssProvider *p, KvssProviderStep step, KvssSnapshotSet *set,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** The coordinator's verdict on a provider that passed its limit: ABORTED, with @code. Threads: any. */
+void kvss_provider_fail(KvssProvider *p, KvssHresult code);
+
+/** Can it cut this disk? On false @out_reason (transfer full, never NULL) says why not. */
 bool kvss_provider_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d,
                                 char **out_reason);
+
+/** A disk of a shadow copy, once it is CREATED. Prefixes errors. */
 struct KvssSource *kvss_provider_open(KvssProvider *p, KvssComponent *c, KvssDisk *d,
                                       GError **error);
 void kvss_provider_delete_copies(KvssProvider *p, KvssSnapshotSet *set);

@@ -26,6 +26,7 @@ disk_free(gpointer data)
     g_free(disk->kind);
     g_free(disk->path);
     g_free(disk->options);
+    g_free(disk->provider);
     g_free(disk->nbd_socket);
     g_free(disk->nbd_export);
     g_free(disk->reason);

@@ -20,6 +20,7 @@ typedef struct {
     char *path;          /* (nullable) image or device on the host */
     char *options;       /* (nullable) JSON: how to make such an image again (qemu-img's terms) */
     uint64_t size;       /* guest-visible bytes; 0 until PrepareForBackup */
+    char *provider;      /* (nullable) name of the provider that cuts it; the coordinator's choice */
 
     /* Where the shadow copy is served, once somebody serves it. */
     char *nbd_socket;
@@ -86,6 +87,8 @@ typedef struct KvssComponent {
     gint64 frozen_us, thawed_us; /* monotonic: proven bounds of the freeze */
 
     char *metadata;      /* (nullable) the writer's own text; stored in the backup components document */
+
+    bool backup_succeeded; /* SetBackupSucceeded, for the writer to read at BackupComplete */
 
     /* Restore */
     KvssRestoreStatus restore_status;

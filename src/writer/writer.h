@@ -35,16 +35,25 @@ typedef struct {
     /* The requester is done with the shadow copies. */
     bool (*backup_complete)(KvssWriter *writer, KvssSnapshotSet *set, GError **error);
 
-    /* Undo everything. Cannot fail, may come several times and in any state. */
+    /*
+     * Undo everything. Cannot fail, may come several times and in any state, and
+     * must be safe in another thread while a call of the same writer is stuck: it
+     * comes then, and once more when the stuck call has come back. Does not look
+     * at the cancellable, which has been triggered by now.
+     */
     void (*abort)(KvssWriter *writer, KvssSnapshotSet *set);
 
-    /* Last chance to clean up; may come without anything before it. */
+    /* Last chance to clean up, after good and bad; may come without anything before it. */
     void (*backup_shutdown)(KvssWriter *writer, KvssSnapshotSet *set);
 
     /* Restore: stop and set aside what is in the way; then register by restore_status. */
     bool (*pre_restore)(KvssWriter *writer, KvssSnapshotSet *set, GError **error);
     bool (*post_restore)(KvssWriter *writer, KvssSnapshotSet *set, GError **error);
 
+    /*
+     * Ends with kvss_writer_clear() and frees the struct. Comes from the thread
+     * that ends last: if a call was stuck, that may be after the coordinator.
+     */
     void (*free)(KvssWriter *writer);
 } KvssWriterOps;
 
@@ -55,7 +64,12 @@ struct KvssWriter {
     GPtrArray *components; /* (element-type KvssComponent) owned */
 
     KvssWriterState state; /* moved by the wrapper only */
-    KvssHresult failure;   /* last error; KVSS_S_OK when none */
+    KvssHresult failure;   /* first error; KVSS_S_OK when none */
+
+    /* The wrapper's own. The lock guards these, state and failure; never held over a call. */
+    GMutex lock;
+    KvssEvent last;        /* delivered last; KVSS_EVENT_N: none yet */
+    guint64 ticket;        /* of the call whose answer still counts */
 };
 
 /** For implementations: sets up the common part. */
@@ -65,18 +79,37 @@ void kvss_writer_clear(KvssWriter *writer);
 
 /**
  * kvss_writer_send:
- * @set: NULL only for Identify
+ * @set: NULL only for Identify, which then cannot be interrupted
  *
- * Delivers one event: checks that the state allows it, calls the implementation,
- * times it, moves the state (a failure moves to FAILED_AT_...), prefixes errors
- * with the writer's name and the event's. A function that is NULL succeeds.
- * Does not enforce the time limit: the coordinator does.
+ * Delivers one event: checks that the events before it allow it (the table is in
+ * writer.c), calls the implementation, times it, moves the state (a failure moves
+ * to FAILED_AT_...), prefixes errors with the writer's name and the event's. A
+ * function that is NULL succeeds. Does not enforce the time limit: the
+ * coordinator does.
+ *
+ * The failure code is that of the first component that failed, else it follows
+ * from the error. An event at the wrong moment is KVSS_WRITER_ERROR_BAD_STATE
+ * and leaves the state alone. A call that comes back after kvss_writer_fail() or
+ * an Abort has no say in the state any more and is KVSS_WRITER_ERROR_TIMEOUT.
  *
  * Errors: KVSS_WRITER_ERROR, or the implementation's. @error is set whenever
  * false is returned, and writer->failure is not S_OK then.
+ * Threads: one event at a time; Abort at any time.
  */
 bool kvss_writer_send(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_writer_fail:
+ *
+ * The coordinator's verdict on a writer that passed its limit in @event: moves to
+ * FAILED_AT_..., and what the stuck call answers later does not count. The first
+ * failure code stays. Threads: any.
+ */
+void kvss_writer_fail(KvssWriter *writer, KvssEvent event, KvssHresult code);
+
+/** Would kvss_writer_send() deliver this event now? */
+bool kvss_writer_may_send(KvssWriter *writer, KvssEvent event);
 
 /** True if one of @writer's components is chosen in @set. */
 bool kvss_writer_is_involved(const KvssWriter *writer, const KvssSnapshotSet *set);

@@ -1,0 +1,243 @@
+/*
+ * provider.c - the one place that calls a provider
+ *
+ * A step is legal in the state where the one before it left off; the table says
+ * which states lie before, during and after each. Only the coordinator drives
+ * providers, so a wrong order is our own bug and asserted.
+ *
+ * As with writers, a call takes a ticket: once the coordinator has given it up,
+ * what it says later moves nothing.
+ */
+#include "provider/provider.h"
+
+#include "stream/source.h"
+
+typedef bool (*StepFunc)(KvssProvider *p, KvssSnapshotSet *set, GError **error);
+
+#define IN(state) (1u << KVSS_SS_##state)
+
+typedef struct {
+    const char *name;
+    gsize func;               /* where in KvssProviderOps */
+    unsigned may_follow;      /* states in which it is legal */
+    KvssSnapshotState during, after;
+} Step;
+
+#define FUNC(member) G_STRUCT_OFFSET(KvssProviderOps, member)
+
+static const Step steps[KVSS_PROVIDER_STEP_N] = {
+    [KVSS_PROVIDER_STEP_BEGIN_PREPARE] = { "BeginPrepareSnapshot", FUNC(begin_prepare),
+                                           IN(UNKNOWN), KVSS_SS_PREPARING, KVSS_SS_PREPARING },
+    [KVSS_PROVIDER_STEP_END_PREPARE] = { "EndPrepareSnapshots", FUNC(end_prepare), IN(PREPARING),
+                                         KVSS_SS_PROCESSING_PREPARE, KVSS_SS_PREPARED },
+    [KVSS_PROVIDER_STEP_PRE_COMMIT] = { "PreCommitSnapshots", FUNC(pre_commit), IN(PREPARED),
+                                        KVSS_SS_PROCESSING_PRECOMMIT, KVSS_SS_PRECOMMITTED },
+    [KVSS_PROVIDER_STEP_COMMIT] = { "CommitSnapshots", FUNC(commit), IN(PRECOMMITTED),
+                                    KVSS_SS_PROCESSING_COMMIT, KVSS_SS_COMMITTED },
+    [KVSS_PROVIDER_STEP_POST_COMMIT] = { "PostCommitSnapshots", FUNC(post_commit), IN(COMMITTED),
+                                         KVSS_SS_PROCESSING_POSTCOMMIT, KVSS_SS_POSTCOMMITTED },
+    [KVSS_PROVIDER_STEP_PRE_FINAL_COMMIT] = { "PreFinalCommitSnapshots", FUNC(pre_final_commit),
+                                              IN(POSTCOMMITTED),
+                                              KVSS_SS_PROCESSING_PREFINALCOMMIT,
+                                              KVSS_SS_PREFINALCOMMITTED },
+    [KVSS_PROVIDER_STEP_POST_FINAL_COMMIT] = { "PostFinalCommitSnapshots",
+                                               FUNC(post_final_commit), IN(PREFINALCOMMITTED),
+                                               KVSS_SS_PROCESSING_POSTFINALCOMMIT,
+                                               KVSS_SS_CREATED },
+};
+
+void
+kvss_provider_init(KvssProvider *p, const KvssProviderOps *ops)
+{
+    g_assert(ops->name && ops->is_supported && ops->open && ops->free);
+
+    p->ops = ops;
+    p->state = KVSS_SS_UNKNOWN;
+    p->failure = KVSS_S_OK;
+    g_mutex_init(&p->lock);
+}
+
+void
+kvss_provider_clear(KvssProvider *p)
+{
+    g_mutex_clear(&p->lock);
+}
+
+void
+kvss_provider_free(KvssProvider *p)
+{
+    if (p)
+        p->ops->free(p);
+}
+
+const char *
+kvss_provider_step_name(KvssProviderStep step)
+{
+    g_assert((unsigned) step < KVSS_PROVIDER_STEP_N);
+    return steps[step].name;
+}
+
+bool
+kvss_provider_may_step(KvssProvider *p, KvssProviderStep step)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+
+    g_assert((unsigned) step < KVSS_PROVIDER_STEP_N);
+    return steps[step].may_follow & (1u << p->state);
+}
+
+/* With the lock held. */
+static void
+enter(KvssProvider *p, KvssSnapshotState next)
+{
+    if (p->state == next)
+        return;
+    g_debug("provider %s: %s -> %s", p->ops->name, kvss_snapshot_state_name(p->state),
+            kvss_snapshot_state_name(next));
+    p->state = next;
+}
+
+static guint64
+begin(KvssProvider *p, const Step *step)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+
+    g_assert(step->may_follow & (1u << p->state));
+    enter(p, step->during);
+    return ++p->ticket;
+}
+
+static KvssHresult
+code_of(const GError *error)
+{
+    if (g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE))
+        return KVSS_E_INSUFFICIENT_STORAGE;
+    if (g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED))
+        return KVSS_E_PROVIDER_VETO;
+    /* A provider may return few codes; anything else is turned into this one (VSS). */
+    return KVSS_E_UNEXPECTED_PROVIDER_ERROR;
+}
+
+static void
+enter_failed(KvssProvider *p, KvssHresult code)
+{
+    if (p->failure == KVSS_S_OK)
+        p->failure = code;
+    enter(p, KVSS_SS_ABORTED);
+}
+
+static bool
+finish(KvssProvider *p, const Step *step, guint64 ticket, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+
+    if (p->ticket != ticket) {
+        g_clear_error(error);
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT,
+                          "came back after it was given up");
+    }
+    if (*error) {
+        enter_failed(p, code_of(*error));
+        return false;
+    }
+    enter(p, step->after);
+    return true;
+}
+
+static bool
+call(KvssProvider *p, const Step *step, KvssSnapshotSet *set, GError **error)
+{
+    StepFunc func = G_STRUCT_MEMBER(StepFunc, p->ops, step->func);
+
+    if (!func || func(p, set, error))
+        return true;
+    return *error ? false
+                  : kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
+                               "failed and did not say why");
+}
+
+bool
+kvss_provider_step(KvssProvider *p, KvssProviderStep step, KvssSnapshotSet *set, GError **error)
+{
+    gint64 start_us = g_get_monotonic_time();
+    g_autoptr(GError) inner = NULL;
+    bool ok;
+
+    g_assert((unsigned) step < KVSS_PROVIDER_STEP_N);
+    guint64 ticket = begin(p, &steps[step]);
+
+    ok = call(p, &steps[step], set, &inner);
+    g_assert(ok == !inner);
+    g_debug("provider %s: %s took %" G_GINT64_FORMAT " us%s%s", p->ops->name, steps[step].name,
+            g_get_monotonic_time() - start_us, inner ? ": " : "", inner ? inner->message : "");
+
+    if (finish(p, &steps[step], ticket, &inner))
+        return true;
+    g_propagate_prefixed_error(error, g_steal_pointer(&inner), "provider %s: %s: ", p->ops->name,
+                               steps[step].name);
+    return false;
+}
+
+void
+kvss_provider_fail(KvssProvider *p, KvssHresult code)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+
+    g_assert(code != KVSS_S_OK);
+    p->ticket++;
+    enter_failed(p, code);
+}
+
+bool
+kvss_provider_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d,
+                           char **out_reason)
+{
+    g_autofree char *reason = NULL;
+
+    if (p->ops->is_supported(p, c, d, &reason))
+        return true;
+    *out_reason = reason ? g_steal_pointer(&reason) : g_strdup("not supported");
+    return false;
+}
+
+struct KvssSource *
+kvss_provider_open(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error)
+{
+    KvssSource *source;
+
+    g_assert(p->state == KVSS_SS_CREATED);
+    g_assert_cmpstr(d->provider, ==, p->ops->name);
+
+    source = p->ops->open(p, c, d, error);
+    if (!source)
+        g_prefix_error(error, "provider %s: open %s: %s: ", p->ops->name, c->display_name,
+                       d->target);
+    return source;
+}
+
+/* The ends: whatever runs at the moment has no say in the state any more. */
+static void
+end(KvssProvider *p, KvssSnapshotState next)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+
+    p->ticket++;
+    enter(p, next);
+}
+
+void
+kvss_provider_delete_copies(KvssProvider *p, KvssSnapshotSet *set)
+{
+    if (p->ops->delete_copies)
+        p->ops->delete_copies(p, set);
+    end(p, KVSS_SS_DELETED);
+}
+
+void
+kvss_provider_abort(KvssProvider *p, KvssSnapshotSet *set)
+{
+    /* First, so that a step which is stuck now cannot come back as a success. */
+    end(p, KVSS_SS_ABORTED);
+    if (p->ops->abort)
+        p->ops->abort(p, set);
+}
