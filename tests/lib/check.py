@@ -1,0 +1,130 @@
+"""The second half of ./check: runs meson's tests and the tests with real guests, counts, tells."""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LOG = TOP + "/build/check.log"
+
+
+class Count:
+    def __init__(self):
+        self.passed = self.failed = 0
+        self.skipped = []
+        self.failures = []
+
+    def fail(self, name, text):
+        self.failed += 1
+        self.failures.append(name)
+        print("  failed: %s: %s" % (name, text), flush=True)
+
+
+def count_meson_test(test, count):
+    """One meson test: its TAP lines where it prints some, else the test as one."""
+    name, result = test["name"], test["result"]
+    lines = re.findall(r"^(not ok|ok)\b ?\d*(?: -)? ?(.*)$", test.get("stdout") or "", re.M)
+    before = count.failed
+    for status, text in lines:
+        skip = re.search(r"# SKIP\s*(.*)", text, re.I)
+        if skip:
+            count.skipped.append("%s %s: %s" % (name, text.split("#")[0].strip(), skip.group(1)))
+        elif status == "ok":
+            count.passed += 1
+        else:
+            count.fail(name, text)
+    if result in ("OK", "EXPECTEDFAIL"):
+        if not lines:
+            count.passed += 1
+    elif result == "SKIP":
+        if not lines:
+            count.skipped.append("%s: the test says so" % name)
+    elif count.failed == before:
+        count.fail(name, "%s (build/meson-logs/testlog.txt)" % result)
+
+
+def meson_tests(count):
+    print("Running the tests that need no guest", flush=True)
+    begin = time.monotonic()
+    path = TOP + "/build/meson-logs/testlog.json"
+    if os.path.exists(path):
+        os.unlink(path)
+    with open(LOG, "ab") as log:
+        rc = subprocess.run(["meson", "test", "-C", TOP + "/build", "--no-rebuild", "--print-errorlogs"],
+                            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
+    before = count.failed
+    if os.path.exists(path):
+        with open(path) as file:
+            for line in file:
+                count_meson_test(json.loads(line), count)
+    if rc != 0 and count.failed == before:
+        count.fail("meson test", "exit %d (build/check.log)" % rc)
+    print("  %d passed, %d failed in %.0f s" % (count.passed, count.failed, time.monotonic() - begin), flush=True)
+
+
+def vm_tests(count, sweep):
+    accel = subprocess.run([TOP + "/tests/lab/build", "--accel"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           text=True).stdout.strip()
+    if not accel:
+        count.fail("lab", "the guest for tests could not be built")
+        return
+    print("Running the tests with real guests, %s" %
+          ("on KVM" if accel == "kvm" else "by QEMU's emulation (KVM does not run guests here)"), flush=True)
+    results = TOP + "/build/vm-results.json"
+    if os.path.exists(results):
+        os.unlink(results)
+    tests = subprocess.Popen([TOP + "/tests/vm/run", "--results", results, "--log", TOP + "/build/vm-tests.log"] +
+                             (["--sweep"] if sweep else []), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+    with open(LOG, "a") as log:
+        for line in tests.stdout:
+            log.write(line)
+            print(line, end="", flush=True)
+    rc = tests.wait()
+    before = count.failed
+    if os.path.exists(results):
+        with open(results) as file, open(LOG, "a") as log:
+            for line in file:
+                answer = json.loads(line)
+                if answer["status"] == "passed":
+                    count.passed += 1
+                elif answer["status"] == "skipped":
+                    count.skipped.append("%s: %s" % (answer["test"], answer["text"]))
+                else:
+                    count.failed += 1
+                    count.failures.append(answer["test"])
+                    log.write("\n%s\n%s\n" % (answer["test"], answer["text"]))
+    if rc != 0 and count.failed == before:
+        count.fail("tests/vm/run", "exit %d (build/vm-tests.log)" % rc)
+
+
+def main():
+    count = Count()
+    meson_tests(count)
+    if "--vm" not in sys.argv:
+        count.skipped.append("tests with real guests: --no-vm was given")
+    elif os.geteuid() != 0:
+        count.skipped.append("tests with real guests: need root")
+    else:
+        vm_tests(count, "--sweep" in sys.argv)
+    if count.skipped:
+        print("Skipped:")
+        for reason in count.skipped:
+            print("  " + reason)
+    if count.failures:
+        print("Failed (build/check.log has the details):")
+        for name in count.failures:
+            print("  " + name)
+    line = "%d passed, %d failed" % (count.passed, count.failed)
+    if count.skipped:
+        line += ", %d skipped" % len(count.skipped)
+    print(line)
+    with open(LOG, "a") as log:
+        log.write(line + "\n")
+    return 1 if count.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
