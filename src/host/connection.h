@@ -51,7 +51,3 @@ GPtrArray *kvss_host_list_domains(KvssHost *host, GError **error);
 /** By UUID when it looks like one and exists, else by name. NOT_FOUND. */
 struct KvssDomain *kvss_host_find_domain(KvssHost *host, const char *name_or_uuid,
                                          GError **error);
-
- * Runs @func(@data) in a thread of its own and waits at most @limit_ms. True when it
- * came back. False: it is left behind, and must own whatever it touches.
- */

@@ -1,0 +1,499 @@
+/*
+ * agent.c - the guest agent, asked through libvirt, never without a time limit
+ *
+ * Three traps shape this file (libvirt's defaults are not safe):
+ * - without virDomainAgentSetResponseTimeout a hung agent blocks the call, and
+ *   every later one, for ever;
+ * - a freeze that timed out may be carried out later, so that only the guest's
+ *   own status counts afterwards;
+ * - whatever is to be known must be asked before the freeze: a frozen agent
+ *   answers ping, status and thaw only.
+ *
+ * Everything the guest says is bounded and never run.
+ */
+#include "host/agent-emergency.h"
+#include "host/domain.h"
+
+#include <json-glib/json-glib.h>
+#include <libvirt/libvirt-qemu.h>
+#include <libvirt/virterror.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_LENGTH_MAX (4 * 1024 * 1024)
+#define MOUNTS_LENGTH_MAX (256 * 1024)
+#define RETRY_INTERVAL_US (200 * 1000)
+/* One call while thawing for sure: short, so that the retries come often. */
+#define THAW_CALL_LIMIT_S 3
+
+static void
+mount_free(KvssGuestMount *mount)
+{
+    g_free(mount->mountpoint);
+    g_free(mount->type);
+    g_free(mount->device);
+    g_strfreev(mount->targets);
+    g_free(mount);
+}
+
+static void
+stack_free(KvssGuestStack *stack)
+{
+    g_free(stack->name);
+    g_strfreev(stack->targets);
+    g_free(stack);
+}
+
+void
+kvss_guest_info_free(KvssGuestInfo *info)
+{
+    if (!info)
+        return;
+    g_ptr_array_unref(info->mounts);
+    g_ptr_array_unref(info->stacks);
+    g_free(info);
+}
+
+/* The last libvirt error of an agent call, with the agent's own refusals told apart. */
+static bool
+throw_agent(GError **error, KvssDomain *domain, const char *what)
+{
+    g_autoptr(GError) local = NULL;
+
+    (void) kvss_throw_libvirt(&local, "%s: guest agent: %s", kvss_domain_name(domain), what);
+    if (local->code == KVSS_HOST_ERROR_FAILED && virGetLastErrorCode() == VIR_ERR_INTERNAL_ERROR)
+        local->code = KVSS_HOST_ERROR_AGENT_REFUSED;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
+/* One command. Returns the member "return" of the answer. */
+static JsonNode *
+agent_ask(KvssDomain *domain, const char *command, unsigned limit_s, GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new_immutable();
+    g_autoptr(GError) local = NULL;
+    JsonNode *root;
+    char *answer = virDomainQemuAgentCommand(kvss_domain_handle(domain), command, (int) limit_s, 0);
+    bool ok;
+
+    if (!answer) {
+        throw_agent(error, domain, "no answer");
+        return NULL;
+    }
+    ok = strlen(answer) <= ANSWER_LENGTH_MAX
+        && json_parser_load_from_data(parser, answer, -1, &local);
+    free(answer);
+    root = ok ? json_parser_get_root(parser) : NULL;
+    if (!root || !JSON_NODE_HOLDS_OBJECT(root)
+        || !json_object_has_member(json_node_get_object(root), "return")) {
+        kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                   "%s: guest agent: an answer that cannot be understood: %s",
+                   kvss_domain_name(domain), local ? local->message : "no return value");
+        return NULL;
+    }
+    return json_node_copy(json_object_get_member(json_node_get_object(root), "return"));
+}
+
+bool
+kvss_agent_ping(KvssDomain *domain, unsigned limit_s, GError **error)
+{
+    g_autoptr(JsonNode) answer = agent_ask(domain, "{\"execute\":\"guest-ping\"}", limit_s, error);
+
+    return answer != NULL;
+}
+
+bool
+kvss_agent_status(KvssDomain *domain, unsigned limit_s, bool *out_frozen, GError **error)
+{
+    g_autoptr(JsonNode) answer
+        = agent_ask(domain, "{\"execute\":\"guest-fsfreeze-status\"}", limit_s, error);
+    const char *word;
+
+    if (!answer)
+        return false;
+    word = JSON_NODE_HOLDS_VALUE(answer) ? json_node_get_string(answer) : NULL;
+    if (g_strcmp0(word, "thawed") != 0 && g_strcmp0(word, "frozen") != 0)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                          "%s: guest agent: freeze status '%s' is neither thawed nor frozen",
+                          kvss_domain_name(domain), word ? word : "?");
+    *out_frozen = g_str_equal(word, "frozen");
+    return true;
+}
+
+static bool
+set_limit(KvssDomain *domain, unsigned limit_s, GError **error)
+{
+    if (virDomainAgentSetResponseTimeout(kvss_domain_handle(domain), (int) limit_s, 0) == 0)
+        return true;
+    return throw_agent(error, domain, "cannot set a time limit");
+}
+
+bool
+kvss_agent_freeze(KvssDomain *domain, unsigned limit_s, int *out_frozen, GError **error)
+{
+    int n;
+
+    if (!set_limit(domain, limit_s, error))
+        return false;
+    n = virDomainFSFreeze(kvss_domain_handle(domain), NULL, 0, 0);
+    if (n < 0)
+        return throw_agent(error, domain, "freeze");
+    *out_frozen = n;
+    return true;
+}
+
+bool
+kvss_agent_thaw(KvssDomain *domain, unsigned limit_s, int *out_thawed, GError **error)
+{
+    int n;
+
+    if (!set_limit(domain, limit_s, error))
+        return false;
+    n = virDomainFSThaw(kvss_domain_handle(domain), NULL, 0, 0);
+    if (n < 0)
+        return throw_agent(error, domain, "thaw");
+    *out_thawed = n;
+    return true;
+}
+
+/* A guest that does not run any more has nothing frozen. */
+static bool
+is_without_guest(KvssDomain *domain)
+{
+    KvssDomainState state;
+    g_autoptr(GError) error = NULL;
+
+    if (kvss_domain_get_state(domain, &state, NULL, &error))
+        return state == KVSS_DOMAIN_OFF || state == KVSS_DOMAIN_SAVED;
+    return g_error_matches(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND);
+}
+
+/*
+ * The order matters: ask first, because thaw of a guest that is about to carry
+ * out a late freeze would come too early; a ping that fails makes libvirt
+ * resynchronise the channel, which drops a command not yet read.
+ */
+static bool
+thaw_once(KvssDomain *domain, GError **error)
+{
+    bool frozen = true;
+    int n;
+
+    /* Its answer is not believed, the status is: a failing thaw hook is an error of a thawed guest. */
+    if (!kvss_agent_thaw(domain, THAW_CALL_LIMIT_S, &n, NULL))
+        g_debug("%s: thaw failed, asking for the status", kvss_domain_name(domain));
+    if (!kvss_agent_status(domain, THAW_CALL_LIMIT_S, &frozen, error))
+        return false;
+    if (frozen)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT, "%s is still frozen",
+                          kvss_domain_name(domain));
+    return true;
+}
+
+bool
+kvss_agent_thaw_surely(KvssDomain *domain, gint64 deadline_us, GError **error)
+{
+    g_autoptr(GError) last = NULL;
+
+    for (;;) {
+        g_clear_error(&last);
+        if (thaw_once(domain, &last) || is_without_guest(domain))
+            return true;
+        if (g_get_monotonic_time() + RETRY_INTERVAL_US > deadline_us)
+            break;
+        g_usleep(RETRY_INTERVAL_US);
+    }
+    if (kvss_agent_emergency_thaw(domain))
+        return true;
+    return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT,
+                      "%s may be frozen and its guest agent cannot be reached: %s; inside the "
+                      "guest run 'fsfreeze -u' on each file system, or reset the VM",
+                      kvss_domain_name(domain), last->message);
+}
+
+/* ---- looking ---- */
+
+static bool
+look_commands(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s, GError **error)
+{
+    g_autoptr(JsonNode) answer = agent_ask(domain, "{\"execute\":\"guest-info\"}", limit_s, error);
+    JsonObject *object;
+    JsonArray *commands;
+
+    if (!answer)
+        return false;
+    object = JSON_NODE_HOLDS_OBJECT(answer) ? json_node_get_object(answer) : NULL;
+    if (!object || !json_object_has_member(object, "supported_commands"))
+        return true;
+    commands = json_object_get_array_member(object, "supported_commands");
+    for (guint i = 0; commands && i < json_array_get_length(commands); i++) {
+        JsonObject *command = json_array_get_object_element(commands, i);
+
+        if (command
+            && g_strcmp0(json_object_get_string_member_with_default(command, "name", ""),
+                         "guest-fsfreeze-freeze") == 0)
+            info->can_freeze
+                = json_object_get_boolean_member_with_default(command, "enabled", FALSE);
+    }
+    return true;
+}
+
+static bool
+look_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s, GError **error)
+{
+    virDomainFSInfoPtr *list = NULL;
+    int n;
+
+    if (!set_limit(domain, limit_s, error))
+        return false;
+    n = virDomainGetFSInfo(kvss_domain_handle(domain), &list, 0);
+    if (n < 0)
+        return throw_agent(error, domain, "list of file systems");
+    for (int i = 0; i < n; i++) {
+        KvssGuestMount *mount = g_new0(KvssGuestMount, 1);
+        g_autoptr(GStrvBuilder) targets = g_strv_builder_new();
+
+        mount->mountpoint = g_strdup(list[i]->mountpoint);
+        mount->type = g_strdup(list[i]->fstype ? list[i]->fstype : "unknown");
+        mount->device = g_strdup(list[i]->name);
+        for (size_t j = 0; j < list[i]->ndevAlias; j++) {
+            if (list[i]->devAlias[j])
+                g_strv_builder_add(targets, list[i]->devAlias[j]);
+        }
+        mount->targets = g_strv_builder_end(targets);
+        g_ptr_array_add(info->mounts, mount);
+        virDomainFSInfoFree(list[i]);
+    }
+    free(list);
+    return true;
+}
+
+/* ---- network mounts: libvirt's list does not hold them, the guest's /proc/mounts does ---- */
+
+static bool
+is_remote_type(const char *type)
+{
+    static const char *const types[] = {
+        "nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "9p", "virtiofs", "afs", "ncpfs",
+        "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre", "beegfs", "orangefs", "coda", NULL,
+    };
+
+    return g_strv_contains(types, type);
+}
+
+static char *
+read_guest_file(KvssDomain *domain, const char *path, unsigned limit_s)
+{
+    g_autofree char *open = g_strdup_printf(
+        "{\"execute\":\"guest-file-open\",\"arguments\":{\"path\":\"%s\",\"mode\":\"r\"}}", path);
+    g_autoptr(JsonNode) handle = agent_ask(domain, open, limit_s, NULL);
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autofree char *read = NULL, *close = NULL;
+    bool ok = true, at_end = false;
+
+    if (!handle || !JSON_NODE_HOLDS_VALUE(handle))
+        return NULL;
+    read = g_strdup_printf("{\"execute\":\"guest-file-read\",\"arguments\":{\"handle\":%"
+                           G_GINT64_FORMAT ",\"count\":65536}}", json_node_get_int(handle));
+    close = g_strdup_printf("{\"execute\":\"guest-file-close\",\"arguments\":{\"handle\":%"
+                            G_GINT64_FORMAT "}}", json_node_get_int(handle));
+    while (ok && !at_end && text->len < MOUNTS_LENGTH_MAX) {
+        g_autoptr(JsonNode) answer = agent_ask(domain, read, limit_s, NULL);
+        JsonObject *object = answer && JSON_NODE_HOLDS_OBJECT(answer)
+            ? json_node_get_object(answer) : NULL;
+        g_autofree guchar *bytes = NULL;
+        gsize length = 0;
+
+        ok = object != NULL;
+        if (!ok)
+            break;
+        bytes = g_base64_decode(json_object_get_string_member_with_default(object, "buf-b64", ""),
+                                &length);
+        g_string_append_len(text, (char *) bytes, (gssize) length);
+        at_end = length == 0 || json_object_get_boolean_member_with_default(object, "eof", FALSE);
+    }
+    {
+        g_autoptr(JsonNode) ignored = agent_ask(domain, close, limit_s, NULL);
+    }
+    return ok ? g_string_free(g_steal_pointer(&text), FALSE) : NULL;
+}
+
+static void
+look_remote_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s)
+{
+    g_autofree char *text = read_guest_file(domain, "/proc/mounts", limit_s);
+    g_auto(GStrv) lines = NULL;
+
+    info->mounts_complete = text != NULL;
+    if (!text)
+        return;
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        g_auto(GStrv) fields = g_strsplit(*line, " ", 5);
+        KvssGuestMount *mount;
+
+        if (g_strv_length(fields) < 4 || !is_remote_type(fields[2]))
+            continue;
+        mount = g_new0(KvssGuestMount, 1);
+        mount->device = g_strdup(fields[0]);
+        mount->mountpoint = g_strdup(fields[1]);
+        mount->type = g_strdup(fields[2]);
+        mount->targets = g_new0(char *, 1);
+        mount->is_remote = true;
+        mount->is_readonly = g_str_has_prefix(fields[3], "ro,") || g_str_equal(fields[3], "ro");
+        g_ptr_array_add(info->mounts, mount);
+    }
+}
+
+/* ---- stacking: devices built from devices ---- */
+
+typedef struct {
+    const char *name, *alias;
+    bool is_partition;
+    GPtrArray *dependencies; /* const char* */
+} GuestDisk;
+
+static void
+guest_disk_free(GuestDisk *disk)
+{
+    g_ptr_array_unref(disk->dependencies);
+    g_free(disk);
+}
+
+static const char *
+param_string(virTypedParameterPtr params, int n, const char *format, unsigned i, unsigned j)
+{
+    char field[VIR_TYPED_PARAM_FIELD_LENGTH];
+    const char *value = NULL;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    g_snprintf(field, sizeof field, format, i, j);
+#pragma GCC diagnostic pop
+    (void) virTypedParamsGetString(params, n, field, &value);
+    return value;
+}
+
+static GHashTable *
+collect_disks(virTypedParameterPtr params, int n)
+{
+    GHashTable *disks = g_hash_table_new_full(g_str_hash, g_str_equal, NULL,
+                                              (GDestroyNotify) guest_disk_free);
+    unsigned count = 0;
+
+    (void) virTypedParamsGetUInt(params, n, "disk.count", &count);
+    for (unsigned i = 0; i < MIN(count, 4096); i++) {
+        GuestDisk *disk = g_new0(GuestDisk, 1);
+        char field[VIR_TYPED_PARAM_FIELD_LENGTH];
+        unsigned dependencies = 0;
+        int is_partition = 0;
+
+        disk->dependencies = g_ptr_array_new();
+        disk->name = param_string(params, n, "disk.%u.name", i, 0);
+        disk->alias = param_string(params, n, "disk.%u.alias", i, 0);
+        g_snprintf(field, sizeof field, "disk.%u.partition", i);
+        (void) virTypedParamsGetBoolean(params, n, field, &is_partition);
+        disk->is_partition = is_partition;
+        g_snprintf(field, sizeof field, "disk.%u.dependency.count", i);
+        (void) virTypedParamsGetUInt(params, n, field, &dependencies);
+        for (unsigned j = 0; j < MIN(dependencies, 256); j++) {
+            const char *on = param_string(params, n, "disk.%u.dependency.%u.name", i, j);
+
+            if (on)
+                g_ptr_array_add(disk->dependencies, (gpointer) on);
+        }
+        if (disk->name)
+            g_hash_table_replace(disks, (gpointer) disk->name, disk);
+        else
+            guest_disk_free(disk);
+    }
+    return disks;
+}
+
+/* Adds the domain's targets below @name; false if some device below is none of them. */
+static bool
+resolve_targets(GHashTable *disks, const char *name, GHashTable *out_targets, unsigned depth)
+{
+    const GuestDisk *disk = g_hash_table_lookup(disks, name);
+    bool complete = true;
+
+    if (!disk || depth > 16)
+        return false;
+    if (disk->alias) {
+        g_hash_table_add(out_targets, (gpointer) disk->alias);
+        return true;
+    }
+    for (guint i = 0; i < disk->dependencies->len; i++)
+        complete &= resolve_targets(disks, g_ptr_array_index(disk->dependencies, i), out_targets,
+                                    depth + 1);
+    return complete && disk->dependencies->len > 0;
+}
+
+static int
+compare_strings(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+static void
+add_stack(KvssGuestInfo *info, GHashTable *disks, const GuestDisk *disk)
+{
+    g_autoptr(GHashTable) targets = g_hash_table_new(g_str_hash, g_str_equal);
+    KvssGuestStack *stack = g_new0(KvssGuestStack, 1);
+    guint n;
+    gpointer *keys;
+
+    stack->name = g_strdup(disk->name);
+    stack->is_complete = resolve_targets(disks, disk->name, targets, 0);
+    keys = g_hash_table_get_keys_as_array(targets, &n);
+    qsort(keys, n, sizeof *keys, compare_strings);
+    stack->targets = g_strdupv((char **) keys);
+    g_free(keys);
+    g_ptr_array_add(info->stacks, stack);
+}
+
+/* Old agents cannot tell: then no stacking is known, and the mounts still name their disks. */
+static void
+look_stacks(KvssGuestInfo *info, KvssDomain *domain)
+{
+    virTypedParameterPtr params = NULL;
+    int n = 0;
+    g_autoptr(GHashTable) disks = NULL;
+    GHashTableIter iter;
+    gpointer value;
+
+    if (virDomainGetGuestInfo(kvss_domain_handle(domain), VIR_DOMAIN_GUEST_INFO_DISKS, &params,
+                              &n, 0) < 0)
+        return;
+    disks = collect_disks(params, n);
+    g_hash_table_iter_init(&iter, disks);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const GuestDisk *disk = value;
+
+        if (!disk->is_partition && !disk->alias && disk->dependencies->len > 0)
+            add_stack(info, disks, disk);
+    }
+    virTypedParamsFree(params, n);
+}
+
+KvssGuestInfo *
+kvss_agent_look(KvssDomain *domain, const KvssDomainConfig *config, unsigned limit_s,
+                GError **error)
+{
+    g_autoptr(KvssGuestInfo) info = g_new0(KvssGuestInfo, 1);
+
+    info->mounts = g_ptr_array_new_with_free_func((GDestroyNotify) mount_free);
+    info->stacks = g_ptr_array_new_with_free_func((GDestroyNotify) stack_free);
+    if (!look_commands(info, domain, limit_s, error))
+        return NULL;
+    if (!kvss_agent_status(domain, limit_s, &info->is_frozen, error))
+        return NULL;
+    if (info->is_frozen)
+        return g_steal_pointer(&info); /* answers nothing more now */
+    if (!look_mounts(info, domain, limit_s, error))
+        return NULL;
+    look_remote_mounts(info, domain, limit_s);
+    look_stacks(info, domain);
+    return g_steal_pointer(&info);
+}

@@ -1,0 +1,255 @@
+/*
+ * connection.c - the hypervisor's host, as libvirt shows it
+ */
+#include "host/connection.h"
+#include "host/domain.h"
+
+#include <libvirt/virterror.h>
+#include <libxml/uri.h>
+#include <string.h>
+
+struct KvssHost {
+    char *uri;
+    virConnectPtr connection;
+    char *name;
+    char *versions;
+    char *save_folder;
+    bool is_local;
+    bool is_embedded;
+};
+
+/* A dead daemon is noticed after 5 s x 3 without an answer. */
+#define KEEPALIVE_INTERVAL_S 5
+#define KEEPALIVE_COUNT 3
+
+static void
+be_silent(void *data, virErrorPtr error)
+{
+    /* Errors are returned; libvirt's habit of printing them as well is switched off. */
+}
+
+static gpointer
+event_loop(gpointer data)
+{
+    for (;;) {
+        if (virEventRunDefaultImpl() < 0)
+            g_usleep(10 * 1000);
+    }
+    return NULL;
+}
+
+/* libvirt's loop wakes up only for registered things; this keeps it from sleeping for ever. */
+static void
+tick(int timer, void *data)
+{
+}
+
+static gpointer
+library_start(gpointer data)
+{
+    virInitialize();
+    virSetErrorFunc(NULL, be_silent);
+    virEventRegisterDefaultImpl();
+    (void) virEventAddTimeout(1000, tick, NULL, NULL);
+    g_thread_unref(g_thread_new("libvirt-events", event_loop, NULL));
+    return NULL;
+}
+
+static virConnectPtr
+connect_to(const char *uri, GError **error)
+{
+    virConnectPtr connection;
+
+    virResetLastError();
+    connection = virConnectOpen(uri);
+    if (!connection) {
+        kvss_throw_libvirt(error, "cannot connect to libvirt at %s (is its daemon running?)", uri);
+        if (error && *error && (*error)->domain == KVSS_HOST_ERROR)
+            (*error)->code = KVSS_HOST_ERROR_NO_CONNECTION;
+        return NULL;
+    }
+    /* Refused by drivers without a daemon; they have nobody who could fall silent. */
+    (void) virConnectSetKeepAlive(connection, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT);
+    return connection;
+}
+
+static char *
+describe_versions(virConnectPtr connection)
+{
+    unsigned long lib = 0, hypervisor = 0;
+    const char *type = virConnectGetType(connection);
+
+    (void) virConnectGetLibVersion(connection, &lib);
+    (void) virConnectGetVersion(connection, &hypervisor);
+    return g_strdup_printf("libvirt %lu.%lu.%lu, %s %lu.%lu.%lu", lib / 1000000,
+                           lib / 1000 % 1000, lib % 1000, type ? type : "hypervisor",
+                           hypervisor / 1000000, hypervisor / 1000 % 1000, hypervisor % 1000);
+}
+
+static char *
+embed_root(xmlURIPtr uri)
+{
+    const char *query = uri->query_raw ? uri->query_raw : "";
+
+    if (!g_str_has_prefix(query, "root="))
+        return NULL;
+    return g_uri_unescape_segment(query + strlen("root="), query + strcspn(query, "&"), NULL);
+}
+
+/* No call of libvirt tells this path. */
+static char *
+find_save_folder(xmlURIPtr uri)
+{
+    if (uri->path && g_str_equal(uri->path, "/embed")) {
+        g_autofree char *root = embed_root(uri);
+
+        return g_build_filename(root ? root : "/", "lib", "qemu", "save", NULL);
+    }
+    if (uri->path && g_str_equal(uri->path, "/session"))
+        return g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "save", NULL);
+    return g_strdup("/var/lib/libvirt/qemu/save");
+}
+
+static void
+host_learn_uri(KvssHost *host, const char *text)
+{
+    xmlURIPtr uri = xmlParseURI(text);
+
+    host->is_local = true;
+    if (!uri) {
+        host->save_folder = g_strdup("/var/lib/libvirt/qemu/save");
+        return;
+    }
+    host->is_embedded = uri->path && g_str_equal(uri->path, "/embed");
+    host->is_local = !uri->server || *uri->server == '\0';
+    host->save_folder = find_save_folder(uri);
+    xmlFreeURI(uri);
+}
+
+KvssHost *
+kvss_host_open(const char *uri, GError **error)
+{
+    static GOnce once = G_ONCE_INIT;
+    g_autoptr(KvssHost) host = g_new0(KvssHost, 1);
+    char *name;
+
+    g_once(&once, library_start, NULL);
+    host->uri = g_strdup(uri);
+    host_learn_uri(host, uri);
+    host->connection = connect_to(uri, error);
+    if (!host->connection)
+        return NULL;
+
+    name = virConnectGetHostname(host->connection);
+    host->name = g_strdup(name ? name : g_get_host_name());
+    free(name);
+    host->versions = describe_versions(host->connection);
+    return g_steal_pointer(&host);
+}
+
+void
+kvss_host_free(KvssHost *host)
+{
+    if (!host)
+        return;
+    if (host->connection)
+        (void) virConnectClose(host->connection);
+    g_free(host->uri);
+    g_free(host->name);
+    g_free(host->versions);
+    g_free(host->save_folder);
+    g_free(host);
+}
+
+const char *
+kvss_host_uri(const KvssHost *host)
+{
+    return host->uri;
+}
+
+const char *
+kvss_host_name(const KvssHost *host)
+{
+    return host->name;
+}
+
+bool
+kvss_host_is_local(const KvssHost *host)
+{
+    return host->is_local;
+}
+
+bool
+kvss_host_is_embedded(const KvssHost *host)
+{
+    return host->is_embedded;
+}
+
+const char *
+kvss_host_versions(const KvssHost *host)
+{
+    return host->versions;
+}
+
+const char *
+kvss_host_save_folder(const KvssHost *host)
+{
+    return host->save_folder;
+}
+
+virConnectPtr
+kvss_host_connection(KvssHost *host)
+{
+    return host->connection;
+}
+
+virConnectPtr
+kvss_host_new_connection(KvssHost *host, GError **error)
+{
+    if (!host->is_embedded)
+        return connect_to(host->uri, error);
+    (void) virConnectRef(host->connection);
+    return host->connection;
+}
+
+static gint
+compare_names(gconstpointer a, gconstpointer b)
+{
+    return strcmp(kvss_domain_name(*(KvssDomain *const *) a),
+                  kvss_domain_name(*(KvssDomain *const *) b));
+}
+
+GPtrArray *
+kvss_host_list_domains(KvssHost *host, GError **error)
+{
+    virDomainPtr *handles = NULL;
+    int n = virConnectListAllDomains(host->connection, &handles, 0);
+    g_autoptr(GPtrArray) domains = NULL;
+
+    if (n < 0) {
+        kvss_throw_libvirt(error, "cannot list the VMs at %s", host->uri);
+        return NULL;
+    }
+    domains = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_domain_free);
+    for (int i = 0; i < n; i++)
+        g_ptr_array_add(domains, kvss_domain_new(host, handles[i]));
+    free(handles);
+    g_ptr_array_sort(domains, compare_names);
+    return g_steal_pointer(&domains);
+}
+
+KvssDomain *
+kvss_host_find_domain(KvssHost *host, const char *name_or_uuid, GError **error)
+{
+    virDomainPtr handle = NULL;
+
+    if (g_uuid_string_is_valid(name_or_uuid))
+        handle = virDomainLookupByUUIDString(host->connection, name_or_uuid);
+    if (!handle)
+        handle = virDomainLookupByName(host->connection, name_or_uuid);
+    if (!handle) {
+        kvss_throw_libvirt(error, "no VM '%s' at %s", name_or_uuid, host->uri);
+        return NULL;
+    }
+    return kvss_domain_new(host, handle);
+}

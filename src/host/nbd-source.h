@@ -1,0 +1,27 @@
+/*
+ * nbd-source.h - a disk that an NBD server offers, as a source
+ *
+ * One connection, small requests, few in flight: measured faster than deep
+ * queues, and the guest whose QEMU serves it feels it least (libvirt-qemu.md 9).
+ */
+#pragma once
+
+#include "base/error.h"
+
+struct KvssSource;
+
+/**
+ * kvss_nbd_source_new:
+ * @socket: Unix socket of the server
+ * @export_name: what to ask for
+ *
+ * Connects now. The size is the export's. Holes and zero runs come from
+ * base:allocation; a server without it is read whole. Serial: one thread at a
+ * time. Once the server is gone, or silent for a minute, every call fails: what
+ * was read of the disk is no backup then. Freeing says goodbye to the server;
+ * free before the backup job that serves it is ended.
+ *
+ * Errors: KVSS_HOST_ERROR; KVSS_IO_ERROR for what the server answered.
+ */
+struct KvssSource *kvss_nbd_source_new(const char *socket, const char *export_name,
+                                       GError **error);

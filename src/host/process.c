@@ -1,0 +1,291 @@
+/*
+ * process.c - other people's programs, run without a shell
+ */
+#include "host/process.h"
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct KvssProcess {
+    char *name; /* argv[0], for messages */
+    pid_t pid;
+    uint64_t start_time;
+    bool has_ended;
+    int status;         /* as waitpid() gave it; once has_ended */
+    int stdout_fd;      /* -1: to /dev/null */
+    int stderr_fd;
+    GByteArray *said;   /* standard error so far */
+    char *last_words;
+};
+
+/* Between fork and exec: only what is safe in a signal handler. */
+static void
+child_setup(gpointer data)
+{
+    (void) setsid();
+}
+
+static KvssProcess *
+process_spawn(const char *const *argv, bool keep_stdout, GError **error)
+{
+    g_auto(GStrv) envp = g_environ_setenv(g_get_environ(), "LC_ALL", "C", TRUE);
+    GSpawnFlags flags = G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_CLOEXEC_PIPES;
+    g_autoptr(GError) problem = NULL;
+    KvssProcess *process = g_new0(KvssProcess, 1);
+
+    process->stdout_fd = process->stderr_fd = -1;
+    if (!keep_stdout)
+        flags |= G_SPAWN_STDOUT_TO_DEV_NULL;
+    if (!g_spawn_async_with_pipes(NULL, (char **) argv, envp, flags, child_setup, NULL,
+                                  &process->pid, NULL, keep_stdout ? &process->stdout_fd : NULL,
+                                  &process->stderr_fd, &problem)) {
+        bool absent = g_error_matches(problem, G_SPAWN_ERROR, G_SPAWN_ERROR_NOENT);
+
+        g_free(process);
+        kvss_throw(error, KVSS_HOST_ERROR,
+                   absent ? KVSS_HOST_ERROR_UNSUPPORTED : KVSS_HOST_ERROR_FAILED, "%s: %s",
+                   argv[0], absent ? "not installed" : problem->message);
+        return NULL;
+    }
+    process->name = g_strdup(argv[0]);
+    process->start_time = kvss_process_start_time_of(process->pid);
+    process->said = g_byte_array_new();
+    return process;
+}
+
+KvssProcess *
+kvss_process_start(const char *const *argv, GError **error)
+{
+    return process_spawn(argv, false, error);
+}
+
+pid_t
+kvss_process_pid(const KvssProcess *process)
+{
+    return process->pid;
+}
+
+uint64_t
+kvss_process_start_time(const KvssProcess *process)
+{
+    return process->start_time;
+}
+
+bool
+kvss_process_has_ended(KvssProcess *process)
+{
+    if (process->has_ended)
+        return true;
+    if (waitpid(process->pid, &process->status, WNOHANG) == process->pid)
+        process->has_ended = true;
+    return process->has_ended;
+}
+
+bool
+kvss_process_wait(KvssProcess *process, unsigned limit_ms)
+{
+    gint64 deadline_us = g_get_monotonic_time() + (gint64) limit_ms * 1000;
+
+    while (!kvss_process_has_ended(process)) {
+        if (g_get_monotonic_time() >= deadline_us)
+            return false;
+        g_usleep(2000);
+    }
+    return true;
+}
+
+bool
+kvss_process_succeeded(KvssProcess *process)
+{
+    return kvss_process_has_ended(process) && WIFEXITED(process->status)
+           && WEXITSTATUS(process->status) == 0;
+}
+
+void
+kvss_process_stop(KvssProcess *process, unsigned grace_ms)
+{
+    if (kvss_process_has_ended(process))
+        return;
+    (void) kill(process->pid, SIGTERM);
+    (void) kill(process->pid, SIGCONT); /* one that stands still hears it too */
+    if (kvss_process_wait(process, grace_ms))
+        return;
+    (void) kill(process->pid, SIGKILL);
+    while (waitpid(process->pid, &process->status, 0) < 0 && errno == EINTR)
+        ;
+    process->has_ended = true;
+}
+
+/* Reads what is there; false at the end of the stream or past the limit. */
+static bool
+stream_take(int fd, GByteArray *into)
+{
+    uint8_t buffer[16384];
+    ssize_t n = read(fd, buffer, sizeof buffer);
+
+    if (n < 0)
+        return errno == EINTR || errno == EAGAIN;
+    if (n == 0)
+        return false;
+    g_byte_array_append(into, buffer, (guint) n);
+    return into->len <= KVSS_PROCESS_OUTPUT_MAX;
+}
+
+/* The last line that says something, in printable characters. */
+static char *
+last_line(const GByteArray *said)
+{
+    g_autofree char *text = g_strndup((const char *) said->data, said->len);
+    g_autofree char *valid = g_utf8_make_valid(g_strchomp(text), -1);
+    const char *line = strrchr(valid, '\n');
+    char *result = g_strdup(line ? line + 1 : valid);
+
+    for (char *c = result; *c; c++)
+        if (g_ascii_iscntrl(*c))
+            *c = ' ';
+    return result;
+}
+
+const char *
+kvss_process_last_words(KvssProcess *process)
+{
+    if (process->last_words)
+        return process->last_words;
+    (void) fcntl(process->stderr_fd, F_SETFL, O_NONBLOCK);
+    for (;;) {
+        guint before = process->said->len;
+
+        if (!stream_take(process->stderr_fd, process->said) || process->said->len == before)
+            break;
+    }
+    process->last_words = last_line(process->said);
+    return process->last_words;
+}
+
+void
+kvss_process_free(KvssProcess *process)
+{
+    if (!process)
+        return;
+    kvss_process_stop(process, 0);
+    kvss_fd_clear(&process->stdout_fd);
+    kvss_fd_clear(&process->stderr_fd);
+    g_byte_array_unref(process->said);
+    g_free(process->last_words);
+    g_free(process->name);
+    g_free(process);
+}
+
+static bool
+process_throw_limit(const KvssProcess *process, unsigned limit_ms, GError **error)
+{
+    return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_TIMED_OUT,
+                      "%s: did not end within %u ms", process->name, limit_ms);
+}
+
+/* Gathers both streams until both have ended. */
+static bool
+process_listen(KvssProcess *process, unsigned limit_ms, gint64 deadline_us,
+               GCancellable *cancellable, GByteArray *output, GError **error)
+{
+    struct pollfd fds[] = {
+        { process->stdout_fd, POLLIN, 0 },
+        { process->stderr_fd, POLLIN, 0 },
+        { g_cancellable_get_fd(cancellable), POLLIN, 0 },
+    };
+    GByteArray *into[] = { output, process->said };
+    bool ok = true;
+
+    while (ok && (fds[0].fd >= 0 || fds[1].fd >= 0)) {
+        gint64 left_us = deadline_us - g_get_monotonic_time();
+
+        ok = kvss_check_cancelled(cancellable, error);
+        if (ok && left_us <= 0)
+            ok = process_throw_limit(process, limit_ms, error);
+        if (!ok || poll(fds, G_N_ELEMENTS(fds), (int) MIN(left_us / 1000 + 1, 1000)) <= 0)
+            continue;
+        for (int i = 0; ok && i < 2; i++) {
+            if (fds[i].fd < 0 || !fds[i].revents || stream_take(fds[i].fd, into[i]))
+                continue;
+            fds[i].fd = -1;
+            if (into[i]->len > KVSS_PROCESS_OUTPUT_MAX)
+                ok = kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                                "%s: said more than %u bytes", process->name,
+                                KVSS_PROCESS_OUTPUT_MAX);
+        }
+    }
+    if (fds[2].fd >= 0)
+        g_cancellable_release_fd(cancellable);
+    return ok;
+}
+
+static bool
+process_check_status(KvssProcess *process, GError **error)
+{
+    const char *words;
+
+    if (kvss_process_succeeded(process))
+        return true;
+    words = kvss_process_last_words(process);
+    if (WIFSIGNALED(process->status))
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_FAILED,
+                          "%s: ended by signal %d%s%s", process->name, WTERMSIG(process->status),
+                          *words ? ": " : "", words);
+    if (!*words)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_FAILED,
+                          "%s: ended with status %d", process->name,
+                          WEXITSTATUS(process->status));
+    /* Programs begin their complaints with their own name. */
+    if (g_str_has_prefix(words, process->name))
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_FAILED, "%s", words);
+    return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_FAILED, "%s: %s", process->name,
+                      words);
+}
+
+bool
+kvss_process_run(const char *const *argv, unsigned limit_ms, GCancellable *cancellable,
+                 char **out_stdout, GError **error)
+{
+    gint64 deadline_us = g_get_monotonic_time() + (gint64) limit_ms * 1000;
+    g_autoptr(GByteArray) output = g_byte_array_new();
+    g_autoptr(KvssProcess) process = process_spawn(argv, true, error);
+    gint64 left_us;
+
+    if (!process
+        || !process_listen(process, limit_ms, deadline_us, cancellable, output, error))
+        return false;
+    left_us = MAX(deadline_us - g_get_monotonic_time(), 1000);
+    if (!kvss_process_wait(process, (unsigned) (left_us / 1000)))
+        return process_throw_limit(process, limit_ms, error);
+    if (!process_check_status(process, error))
+        return false;
+    if (out_stdout)
+        *out_stdout = g_strndup((const char *) output->data, output->len);
+    return true;
+}
+
+uint64_t
+kvss_process_start_time_of(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) fields = NULL;
+    const char *after_name;
+
+    if (pid <= 0 || !g_file_get_contents(path, &text, NULL, NULL))
+        return 0;
+    /* The name, field 2, may hold anything; it ends with the last bracket. */
+    after_name = strrchr(text, ')');
+    if (!after_name || after_name[1] == '\0')
+        return 0;
+    fields = g_strsplit(after_name + 2, " ", 24);
+    if (g_strv_length(fields) < 20)
+        return 0;
+    return g_ascii_strtoull(fields[19], NULL, 10); /* field 22, counted from field 3 */
+}
