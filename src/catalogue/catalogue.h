@@ -55,9 +55,6 @@ KvssBackup *kvss_catalogue_find(KvssRepository *repository, const char *backup,
 /** The newest of @backups (as kvss_catalogue_list gives them) with the VM of this UUID; NULL. Borrowed. */
 KvssBackup *kvss_catalogue_newest_of(GPtrArray *backups, const char *uuid);
 
-/** Sum of what the set holds, as the files' sizes say: disks and carried files, in bytes. */
-uint64_t kvss_backup_size(const KvssBackup *backup);
-
 /**
  * kvss_backup_open_disk, kvss_backup_open_file:
  *

@@ -55,6 +55,7 @@ typedef struct {
     KvssBackupType backup_type;
     bool same_instant;
     double skew_ms;           /* -1: does not apply */
+    uint64_t size;            /* bytes of all disks and carried files as the set shows them */
     uint64_t bytes_read, bytes_stored;
     GPtrArray *vms;           /* KvssManifestVm */
     GPtrArray *events;        /* KvssManifestEvent, oldest first */
