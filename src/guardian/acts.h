@@ -12,7 +12,7 @@
 #include <json-glib/json-glib.h>
 
 typedef enum {
-    KVSS_ACT_FREEZE,       /* uuid, name */
+    KVSS_ACT_FREEZE,       /* uuid, name, socket (of the job that may hold the agent) */
     KVSS_ACT_STILL,        /* uuid, name: stands still, ran before */
     KVSS_ACT_JOB,          /* uuid, name, socket */
     KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
@@ -47,8 +47,15 @@ unsigned kvss_act_urgency(KvssActKind kind);
 /** True if the act needs libvirt to be undone. */
 bool kvss_act_needs_host(KvssActKind kind);
 
-/** @host may be NULL where the kind needs none. True: undone, or there was nothing to undo. */
-bool kvss_act_undo(const KvssAct *act, KvssHost *host, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/**
+ * kvss_act_undo:
+ * @host: may be NULL where the kind needs none
+ * @patience_s: how long to wait for a guest that does not answer
+ *
+ * True: undone, or there was nothing to undo. Blocks: seconds.
+ */
+bool kvss_act_undo(const KvssAct *act, KvssHost *host, unsigned patience_s, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 
 /** After the point of no return. For kinds without a forward way: does nothing. */
 bool kvss_act_forward(const KvssAct *act, KvssHost *host, GError **error)

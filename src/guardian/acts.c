@@ -1,0 +1,286 @@
+/*
+ * acts.c - how each thing a run does is taken back
+ *
+ * A guest that is frozen feels every millisecond, one that stands still nearly
+ * as much, a job costs only space: that is the order.
+ */
+#include "guardian/acts.h"
+#include "guardian/acts-restore.h"
+#include "host/domain.h"
+
+#include <errno.h>
+#include <fts.h>
+#include <libvirt/virterror.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Before the job is ended for its sake, an agent gets this long. */
+#define FIRST_THAW_LIMIT_US (2 * G_USEC_PER_SEC)
+
+typedef bool (*UndoFunc)(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error);
+typedef bool (*ForwardFunc)(JsonObject *details, KvssHost *host, GError **error);
+
+void
+kvss_act_free(KvssAct *act)
+{
+    if (!act)
+        return;
+    g_clear_pointer(&act->details, json_object_unref);
+    g_free(act);
+}
+
+static const char *
+detail(JsonObject *details, const char *name)
+{
+    return json_object_get_string_member_with_default(details, name, "");
+}
+
+/* The act's domain on a connection of its own; true with NULL when the domain is gone. */
+static bool
+act_domain(JsonObject *details, KvssHost *host, KvssDomain **out_domain, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(KvssDomain) domain = kvss_host_find_domain(host, detail(details, "uuid"), &local);
+
+    *out_domain = NULL;
+    if (domain && kvss_domain_connect_alone(domain, &local)) {
+        *out_domain = g_steal_pointer(&domain);
+        return true;
+    }
+    if (g_error_matches(local, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
+/* The same with the domain's state; a domain that is gone counts as off. */
+static bool
+act_domain_state(JsonObject *details, KvssHost *host, KvssDomain **out_domain,
+                 KvssDomainState *out_state, GError **error)
+{
+    *out_state = KVSS_DOMAIN_OFF;
+    if (!act_domain(details, host, out_domain, error))
+        return false;
+    return !*out_domain || kvss_domain_get_state(*out_domain, out_state, NULL, error);
+}
+
+static bool
+undo_freeze(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(KvssDomain) domain = NULL;
+    const char *socket = detail(details, "socket");
+    gint64 now_us = g_get_monotonic_time();
+
+    if (!act_domain(details, host, &domain, error))
+        return false;
+    if (!domain || kvss_agent_thaw_surely(domain, now_us + FIRST_THAW_LIMIT_US, NULL))
+        return true;
+    /* While a job runs libvirt may have lost the agent: the guest comes first, the backup is over. */
+    if (*socket && !kvss_domain_end_job(domain, socket, &local))
+        g_warning("%s: %s", kvss_domain_name(domain), local->message);
+    return kvss_agent_thaw_surely(domain, now_us + (gint64) patience_s * G_USEC_PER_SEC, error);
+}
+
+static bool
+undo_still(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    g_autoptr(KvssDomain) domain = NULL;
+    KvssDomainState state;
+
+    if (!act_domain_state(details, host, &domain, &state, error))
+        return false;
+    return state != KVSS_DOMAIN_PAUSED || kvss_domain_resume(domain, error);
+}
+
+/* A scratch area that filled up paused the guest: without the job it can go on. */
+static bool
+resume_after_io_error(KvssDomain *domain, GError **error)
+{
+    KvssDomainState state;
+    int reason;
+
+    if (!kvss_domain_get_state(domain, &state, &reason, error))
+        return false;
+    if (state != KVSS_DOMAIN_PAUSED || reason != VIR_DOMAIN_PAUSED_IOERROR)
+        return true;
+    return kvss_domain_resume(domain, error);
+}
+
+static bool
+undo_job(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    g_autoptr(KvssDomain) domain = NULL;
+    const char *socket = detail(details, "socket");
+
+    if (!act_domain(details, host, &domain, error))
+        return false;
+    if (domain && (!kvss_domain_end_job(domain, socket, error)
+                   || !resume_after_io_error(domain, error)))
+        return false;
+    (void) unlink(socket);
+    return true;
+}
+
+static bool
+undo_managed_save(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    g_autoptr(KvssDomain) domain = NULL;
+    bool paused = json_object_get_boolean_member_with_default(details, "paused", TRUE);
+    KvssDomainState state;
+
+    if (!act_domain_state(details, host, &domain, &state, error))
+        return false;
+    return state != KVSS_DOMAIN_SAVED || kvss_domain_start(domain, paused, error);
+}
+
+/* Field 22 of /proc/PID/stat; the command in field 2 may hold spaces and brackets. */
+static bool
+process_started_at(gint64 pid, gint64 start)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/stat", pid);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) fields = NULL;
+    char *after;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL) || !(after = strrchr(text, ')')))
+        return false;
+    fields = g_strsplit(g_strstrip(after + 1), " ", 22);
+    return g_strv_length(fields) > 19 && g_ascii_strtoll(fields[19], NULL, 10) == start;
+}
+
+static bool
+undo_process(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    gint64 pid = json_object_get_int_member_with_default(details, "pid", 0);
+    gint64 start = json_object_get_int_member_with_default(details, "start", -1);
+
+    if (pid > 1 && process_started_at(pid, start))
+        (void) kill((pid_t) pid, SIGKILL);
+    return true;
+}
+
+static bool
+undo_file(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    const char *path = detail(details, "path");
+
+    if (unlink(path) == 0 || errno == ENOENT)
+        return true;
+    return kvss_throw_errno(error, errno, "remove %s", path);
+}
+
+/* Symbolic links are removed, never followed; other file systems are not entered. */
+static bool
+undo_folder(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    const char *path = detail(details, "path");
+    char *roots[] = { (char *) path, NULL };
+    FTS *tree;
+    bool ok = true;
+
+    if (!g_path_is_absolute(path))
+        return true;
+    tree = fts_open(roots, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);
+    if (!tree)
+        return kvss_throw_errno(error, errno, "look into %s", path);
+    for (FTSENT *entry; (entry = fts_read(tree));) {
+        if (entry->fts_info == FTS_D || (entry->fts_info == FTS_NS && entry->fts_errno == ENOENT))
+            continue;
+        if (remove(entry->fts_accpath) < 0 && errno != ENOENT && ok)
+            ok = kvss_throw_errno(error, errno, "remove %s", entry->fts_path);
+    }
+    (void) fts_close(tree);
+    return ok;
+}
+
+/* Done or undone, the work folder goes. */
+static bool
+forward_folder(JsonObject *details, KvssHost *host, GError **error)
+{
+    return undo_folder(details, host, 0, error);
+}
+
+/* clang-format off */
+static const struct {
+    const char *name;
+    unsigned urgency;
+    bool needs_host;
+    UndoFunc undo;
+    ForwardFunc forward; /* NULL: after the point of no return there is nothing to do */
+    const char *describe; /* "%s" is the VM's name or the path */
+} kinds[KVSS_ACT_N] = {
+    [KVSS_ACT_FREEZE]       = { "freeze", 0, true, undo_freeze, NULL, "%s may be frozen" },
+    [KVSS_ACT_STILL]        = { "still", 1, true, undo_still, NULL, "%s stands still" },
+    [KVSS_ACT_JOB]          = { "job", 2, true, undo_job, NULL, "%s has a backup job of ours" },
+    [KVSS_ACT_MANAGED_SAVE] = { "managed-save", 3, true, undo_managed_save, NULL, "%s was saved by us" },
+    [KVSS_ACT_PROCESS]      = { "process", 4, false, undo_process, NULL, "a helper process runs%.0s" },
+    [KVSS_ACT_FILE]         = { "file", 5, false, undo_file, NULL, "file %s" },
+    [KVSS_ACT_FOLDER]       = { "folder", 6, false, undo_folder, forward_folder, "work folder %s" },
+    [KVSS_ACT_ASIDE]        = { "aside", 5, false, kvss_act_undo_aside, kvss_act_forward_aside, "%s was set aside" },
+    [KVSS_ACT_UNDEFINE]     = { "undefine", 5, true, kvss_act_undo_undefine, NULL, "%s was taken away for a restore" },
+    [KVSS_ACT_STOP]         = { "stop", 5, true, kvss_act_undo_stop, NULL, "%s was stopped for a restore" },
+    [KVSS_ACT_DEFINE]       = { "define", 5, true, kvss_act_undo_define, NULL, "%s was registered by an unfinished restore" },
+};
+/* clang-format on */
+
+const char *
+kvss_act_kind_name(KvssActKind kind)
+{
+    return kinds[kind].name;
+}
+
+bool
+kvss_act_kind_from_name(const char *name, KvssActKind *out_kind)
+{
+    for (int i = 0; i < KVSS_ACT_N; i++) {
+        if (g_str_equal(kinds[i].name, name)) {
+            *out_kind = (KvssActKind) i;
+            return true;
+        }
+    }
+    return false;
+}
+
+char *
+kvss_act_describe(const KvssAct *act)
+{
+    const char *what = detail(act->details, "name");
+
+    if (!*what)
+        what = detail(act->details, "path");
+    if (!*what)
+        what = detail(act->details, "from");
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    return g_strdup_printf(kinds[act->kind].describe, what);
+#pragma GCC diagnostic pop
+}
+
+unsigned
+kvss_act_urgency(KvssActKind kind)
+{
+    return kinds[kind].urgency;
+}
+
+bool
+kvss_act_needs_host(KvssActKind kind)
+{
+    return kinds[kind].needs_host;
+}
+
+bool
+kvss_act_undo(const KvssAct *act, KvssHost *host, unsigned patience_s, GError **error)
+{
+    return kinds[act->kind].undo(act->details, host, patience_s, error);
+}
+
+bool
+kvss_act_forward(const KvssAct *act, KvssHost *host, GError **error)
+{
+    ForwardFunc forward = kinds[act->kind].forward;
+
+    return !forward || forward(act->details, host, error);
+}

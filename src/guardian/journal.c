@@ -1,0 +1,337 @@
+/*
+ * journal.c - the acts of one run on disk, in order, each synced before it happens
+ */
+#include "guardian/journal.h"
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Some hundred acts of some hundred bytes each; definitions of VMs are the large ones. */
+#define JOURNAL_LENGTH_MAX (256 * 1024 * 1024)
+
+struct KvssJournal {
+    char *path;
+    int fd;
+    GMutex lock; /* one line at a time */
+};
+
+static KvssJournal *
+journal_new(int fd, const char *path)
+{
+    KvssJournal *journal = g_new0(KvssJournal, 1);
+
+    journal->fd = fd;
+    journal->path = g_strdup(path);
+    g_mutex_init(&journal->lock);
+    return journal;
+}
+
+KvssJournal *
+kvss_journal_from_fd(int fd, const char *path)
+{
+    return journal_new(fd, path);
+}
+
+void
+kvss_journal_free(KvssJournal *journal)
+{
+    if (!journal)
+        return;
+    kvss_fd_clear(&journal->fd);
+    g_mutex_clear(&journal->lock);
+    g_free(journal->path);
+    g_free(journal);
+}
+
+int
+kvss_journal_fd(const KvssJournal *journal)
+{
+    return journal->fd;
+}
+
+const char *
+kvss_journal_path(const KvssJournal *journal)
+{
+    return journal->path;
+}
+
+/* One line in one write, then a sync: there whole, or recognisably not. Takes @object. */
+static bool
+journal_append(KvssJournal *journal, JsonObject *object, GError **error)
+{
+    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+    g_autofree char *text = NULL, *line = NULL;
+    bool ok;
+
+    json_node_take_object(node, object);
+    text = json_to_string(node, FALSE);
+    line = g_strconcat(text, "\n", NULL);
+    g_mutex_lock(&journal->lock);
+    ok = kvss_write_exact(journal->fd, line, strlen(line), error)
+        && kvss_fsync(journal->fd, journal->path, error);
+    g_mutex_unlock(&journal->lock);
+    if (!ok)
+        g_prefix_error(error, "journal %s: ", journal->path);
+    return ok;
+}
+
+KvssJournal *
+kvss_journal_create(const char *folder, const char *id, const char *purpose, const char *uri,
+                    GError **error)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s.journal", folder, id);
+    kvss_autofd int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    g_autoptr(KvssJournal) journal = NULL;
+    JsonObject *header;
+
+    if (fd < 0) {
+        kvss_throw_errno(error, errno, "create journal %s", path);
+        return NULL;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        kvss_throw_errno(error, errno, "lock journal %s", path);
+        (void) unlink(path);
+        return NULL;
+    }
+    journal = journal_new(kvss_fd_steal(&fd), path);
+    header = json_object_new();
+    json_object_set_string_member(header, "run", id);
+    json_object_set_int_member(header, "version", 1);
+    json_object_set_string_member(header, "purpose", purpose);
+    json_object_set_string_member(header, "uri", uri);
+    json_object_set_int_member(header, "pid", getpid());
+    if (!journal_append(journal, header, error) || !kvss_fsync_folder(folder, error)) {
+        (void) unlink(path);
+        return NULL;
+    }
+    return g_steal_pointer(&journal);
+}
+
+KvssJournal *
+kvss_journal_open_dead(const char *path, GError **error)
+{
+    kvss_autofd int fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
+
+    if (fd < 0) {
+        kvss_throw_errno(error, errno, "open journal %s", path);
+        return NULL;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        kvss_throw_errno(error, errno, "journal %s is in use", path);
+        return NULL;
+    }
+    return journal_new(kvss_fd_steal(&fd), path);
+}
+
+bool
+kvss_journal_write_act(KvssJournal *journal, const KvssAct *act, GError **error)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_int_member(object, "act", (gint64) act->id);
+    json_object_set_string_member(object, "kind", kvss_act_kind_name(act->kind));
+    json_object_set_object_member(object, "details", json_object_ref(act->details));
+    return journal_append(journal, object, error);
+}
+
+bool
+kvss_journal_write_end(KvssJournal *journal, uint64_t act, GError **error)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_int_member(object, "end", (gint64) act);
+    return journal_append(journal, object, error);
+}
+
+bool
+kvss_journal_write_forward(KvssJournal *journal, GError **error)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_boolean_member(object, "forward", TRUE);
+    return journal_append(journal, object, error);
+}
+
+/* ---- reading ---- */
+
+void
+kvss_journal_content_clear(KvssJournalContent *content)
+{
+    g_clear_pointer(&content->id, g_free);
+    g_clear_pointer(&content->purpose, g_free);
+    g_clear_pointer(&content->uri, g_free);
+    g_clear_pointer(&content->open, g_ptr_array_unref);
+}
+
+static const char *
+string_member(JsonObject *object, const char *name)
+{
+    return json_object_get_string_member_with_default(object, name, "");
+}
+
+static bool
+content_add_act(KvssJournalContent *content, JsonObject *line, GError **error)
+{
+    KvssAct *act;
+    KvssActKind kind;
+    JsonNode *details = json_object_get_member(line, "details");
+
+    if (!kvss_act_kind_from_name(string_member(line, "kind"), &kind) || !details
+        || !JSON_NODE_HOLDS_OBJECT(details))
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT,
+                          "an act of unknown kind '%s'", string_member(line, "kind"));
+    act = g_new0(KvssAct, 1);
+    act->id = (uint64_t) json_object_get_int_member(line, "act");
+    act->kind = kind;
+    act->details = json_object_ref(json_node_get_object(details));
+    g_ptr_array_add(content->open, act);
+    return true;
+}
+
+static void
+content_end_act(KvssJournalContent *content, uint64_t id)
+{
+    for (guint i = 0; i < content->open->len; i++) {
+        if (((KvssAct *) g_ptr_array_index(content->open, i))->id == id) {
+            g_ptr_array_remove_index(content->open, i);
+            return;
+        }
+    }
+}
+
+static bool
+content_add_line(KvssJournalContent *content, JsonObject *line, GError **error)
+{
+    if (json_object_has_member(line, "act"))
+        return content_add_act(content, line, error);
+    if (json_object_has_member(line, "end")) {
+        content_end_act(content, (uint64_t) json_object_get_int_member(line, "end"));
+    } else if (json_object_has_member(line, "forward")) {
+        content->is_forward = true;
+    } else if (json_object_has_member(line, "run")) {
+        content->id = g_strdup(string_member(line, "run"));
+        content->purpose = g_strdup(string_member(line, "purpose"));
+        content->uri = g_strdup(string_member(line, "uri"));
+        content->pid = json_object_get_int_member_with_default(line, "pid", 0);
+    }
+    return true;
+}
+
+static char *
+journal_read_text(KvssJournal *journal, GError **error)
+{
+    struct stat st;
+    g_autofree char *text = NULL;
+
+    if (fstat(journal->fd, &st) < 0) {
+        kvss_throw_errno(error, errno, "journal %s", journal->path);
+        return NULL;
+    }
+    if (st.st_size > JOURNAL_LENGTH_MAX) {
+        kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT, "journal %s is too long",
+                   journal->path);
+        return NULL;
+    }
+    text = g_malloc((gsize) st.st_size + 1);
+    if (!kvss_pread_exact(journal->fd, text, (size_t) st.st_size, 0, error))
+        return NULL;
+    text[st.st_size] = '\0';
+    return g_steal_pointer(&text);
+}
+
+bool
+kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **error)
+{
+    g_autofree char *text = journal_read_text(journal, error);
+    g_auto(KvssJournalContent) content = { 0 };
+    unsigned number = 0;
+
+    if (!text)
+        return false;
+    content.open = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_act_free);
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        g_autoptr(JsonNode) node = NULL;
+
+        *end = '\0';
+        number++;
+        node = json_from_string(line, error);
+        if (error && *error) {
+            g_prefix_error(error, "journal %s: line %u: ", journal->path, number);
+            return false;
+        }
+        if (!node || !JSON_NODE_HOLDS_OBJECT(node))
+            return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT,
+                              "journal %s: line %u is not an object", journal->path, number);
+        if (!content_add_line(&content, json_node_get_object(node), error)) {
+            g_prefix_error(error, "journal %s: line %u: ", journal->path, number);
+            return false;
+        }
+    }
+    *out = content;
+    memset(&content, 0, sizeof content);
+    return true;
+}
+
+bool
+kvss_journal_remove(KvssJournal *journal, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(journal->path);
+
+    if (unlink(journal->path) < 0 && errno != ENOENT)
+        return kvss_throw_errno(error, errno, "remove journal %s", journal->path);
+    return kvss_fsync_folder(folder, error);
+}
+
+/* ---- undoing ---- */
+
+static gint
+compare_urgency(gconstpointer a, gconstpointer b)
+{
+    const KvssAct *one = *(KvssAct *const *) a, *two = *(KvssAct *const *) b;
+    unsigned u1 = kvss_act_urgency(one->kind), u2 = kvss_act_urgency(two->kind);
+
+    if (u1 != u2)
+        return u1 < u2 ? -1 : 1;
+    return one->id > two->id ? -1 : one->id < two->id ? 1 : 0;
+}
+
+static bool
+undo_or_forward(const KvssAct *act, bool forward, KvssHost *host, unsigned patience_s,
+                GError **error)
+{
+    if (kvss_act_needs_host(act->kind) && !host)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NO_CONNECTION,
+                          "libvirt cannot be reached");
+    return forward ? kvss_act_forward(act, host, error)
+                   : kvss_act_undo(act, host, patience_s, error);
+}
+
+bool
+kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, KvssUndoTold told,
+                  gpointer data, GError **error)
+{
+    g_auto(KvssJournalContent) content = { 0 };
+    bool all = true;
+
+    if (!kvss_journal_read(journal, &content, error))
+        return false;
+    g_ptr_array_sort(content.open, compare_urgency);
+    for (guint i = 0; i < content.open->len; i++) {
+        const KvssAct *act = g_ptr_array_index(content.open, i);
+        g_autoptr(GError) problem = NULL;
+        bool ok = undo_or_forward(act, content.is_forward, host, patience_s, &problem)
+            && kvss_journal_write_end(journal, act->id, &problem);
+
+        if (told)
+            told(act, content.is_forward, problem, data);
+        if (!ok && all)
+            g_propagate_error(error, g_steal_pointer(&problem));
+        all &= ok;
+    }
+    return all;
+}

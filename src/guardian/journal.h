@@ -1,0 +1,73 @@
+/*
+ * journal.h - the acts of one run on disk, in order, each synced before it happens
+ *
+ * One JSON object a line:
+ *
+ *   {"run":ID,"version":1,"purpose":"backup","uri":"qemu:///system","pid":123}
+ *   {"act":1,"kind":"freeze","details":{"uuid":"...","name":"web01"}}
+ *   {"end":1}
+ *   {"forward":true}
+ *
+ * The process and its guardian append to it. A last line without its newline
+ * was never acknowledged and is not there.
+ */
+#pragma once
+
+#include "guardian/acts.h"
+
+typedef struct KvssJournal KvssJournal;
+
+/** Makes @folder/@id.journal, exclusive, mode 0600, and locks it. */
+KvssJournal *kvss_journal_create(const char *folder, const char *id, const char *purpose,
+                                 const char *uri, GError **error);
+
+/** A journal that is already open (the guardian's inherited descriptor). Takes @fd. */
+KvssJournal *kvss_journal_from_fd(int fd, const char *path);
+
+/** Opens an existing one; BUSY when its run, or its guardian, holds the lock. */
+KvssJournal *kvss_journal_open_dead(const char *path, GError **error);
+
+void kvss_journal_free(KvssJournal *journal);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssJournal, kvss_journal_free)
+
+int kvss_journal_fd(const KvssJournal *journal);
+const char *kvss_journal_path(const KvssJournal *journal);
+
+/** Each returns when the line is on disk. Threads: any. */
+bool kvss_journal_write_act(KvssJournal *journal, const KvssAct *act, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_journal_write_end(KvssJournal *journal, uint64_t act, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_journal_write_forward(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** What a journal says. */
+typedef struct {
+    char *id, *purpose, *uri;
+    gint64 pid;
+    bool is_forward;
+    GPtrArray *open; /* (element-type KvssAct) acts without an end, in the order they began */
+} KvssJournalContent;
+
+/** A line that is no JSON, or of an unknown kind, is KVSS_IO_ERROR_CORRUPT: better a person looks. */
+bool kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+void kvss_journal_content_clear(KvssJournalContent *content);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KvssJournalContent, kvss_journal_content_clear)
+
+/** Removes the file. The run is over. */
+bool kvss_journal_remove(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_journal_undo:
+ * @host: (nullable) where acts need libvirt
+ * @patience_s: how long to wait for a guest that does not answer
+ * @told: (nullable) called for each act: undone (@problem NULL) or not
+ *
+ * Undoes what is open, most urgent first, then last first; or, after the point
+ * of no return, completes it. Ends each act that worked. True if nothing is left.
+ */
+typedef void (*KvssUndoTold)(const KvssAct *act, bool forward, const GError *problem,
+                             gpointer data);
+bool kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s,
+                       KvssUndoTold told, gpointer data, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;

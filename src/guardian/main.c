@@ -1,0 +1,281 @@
+/*
+ * main.c - the guardian: a process that thaws when the run cannot
+ *
+ *     kvss-guardian JOURNAL URI        descriptors: 3 the journal, 4 the control socket
+ *
+ * It holds its own connection to libvirt before the first guest is frozen, keeps
+ * the time itself, and undoes an armed act when its limit passes. When the control
+ * socket closes without "done" the run is dead: everything open is undone. The
+ * journal's lock, inherited with descriptor 3, is held until that is finished.
+ *
+ * On qemu:///embed the driver lives inside the run's process: the guardian must
+ * end that process before it can connect.
+ */
+#include "base/fd.h"
+#include "guardian/journal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define JOURNAL_FD 3
+#define CONTROL_FD 4
+/* A guest that froze late is waited for as long as somebody may still wake its agent. */
+#define PATIENCE_S 600
+/* libvirtd may be restarting. */
+#define CONNECT_LIMIT_US (120 * G_USEC_PER_SEC)
+#define RETRY_INTERVAL_US (500 * 1000)
+
+typedef struct {
+    uint64_t act;
+    gint64 deadline_us;
+    bool fired;
+} Armed;
+
+typedef struct {
+    KvssJournal *journal;
+    const char *uri;
+    bool is_embedded;
+    KvssHost *host;  /* NULL while embedded */
+    GArray *armed;   /* Armed */
+    pid_t parent;
+} Guardian;
+
+static void
+answer(const char *text)
+{
+    (void) send(CONTROL_FD, text, strlen(text), MSG_NOSIGNAL);
+}
+
+static Armed *
+find_armed(Guardian *guardian, uint64_t act)
+{
+    for (guint i = 0; i < guardian->armed->len; i++) {
+        Armed *armed = &g_array_index(guardian->armed, Armed, i);
+
+        if (armed->act == act)
+            return armed;
+    }
+    return NULL;
+}
+
+/* ---- undoing ---- */
+
+static void
+tell(const KvssAct *act, bool forward, const GError *problem, gpointer data)
+{
+    g_autofree char *what = kvss_act_describe(act);
+
+    g_message("%s: %s", what, problem ? problem->message : forward ? "completed" : "undone");
+}
+
+static void
+connect_again(Guardian *guardian)
+{
+    gint64 deadline_us = g_get_monotonic_time() + CONNECT_LIMIT_US;
+
+    g_clear_pointer(&guardian->host, kvss_host_free);
+    for (;;) {
+        g_autoptr(GError) error = NULL;
+
+        guardian->host = kvss_host_open(guardian->uri, &error);
+        if (guardian->host)
+            return;
+        if (g_get_monotonic_time() > deadline_us) {
+            g_warning("%s", error->message);
+            return;
+        }
+        g_usleep(RETRY_INTERVAL_US);
+    }
+}
+
+/* What is left stays in the journal for doctor. */
+static int
+recover_all(Guardian *guardian)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!guardian->host || virConnectIsAlive(kvss_host_connection(guardian->host)) != 1)
+        connect_again(guardian);
+    if (!kvss_journal_undo(guardian->journal, guardian->host, PATIENCE_S, tell, NULL, &error)) {
+        g_warning("%s", error->message);
+        return EXIT_FAILURE;
+    }
+    if (!kvss_journal_remove(guardian->journal, &error)) {
+        g_warning("%s", error->message);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
+
+typedef struct {
+    Guardian *guardian;
+    uint64_t act;
+} Firing;
+
+/* In a thread of its own: another guest's limit may pass meanwhile. */
+static gpointer
+undo_one(gpointer data)
+{
+    g_autofree Firing *firing = data;
+    Guardian *guardian = firing->guardian;
+    g_auto(KvssJournalContent) content = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    if (!kvss_journal_read(guardian->journal, &content, &error)) {
+        g_warning("%s", error->message);
+        return NULL;
+    }
+    for (guint i = 0; i < content.open->len; i++) {
+        const KvssAct *act = g_ptr_array_index(content.open, i);
+        g_autoptr(GError) problem = NULL;
+
+        if (act->id != firing->act)
+            continue;
+        if (!kvss_act_undo(act, guardian->host, PATIENCE_S, &problem))
+            g_warning("the limit passed: %s", problem->message);
+        tell(act, false, problem, NULL);
+    }
+    return NULL;
+}
+
+/* Never returns on embed: the run is over. */
+static void
+fire(Guardian *guardian, Armed *armed)
+{
+    Firing *firing;
+
+    armed->fired = true;
+    if (guardian->is_embedded) {
+        g_message("the limit passed: ending process %d, which holds the embedded driver",
+                  (int) guardian->parent);
+        (void) kill(guardian->parent, SIGKILL);
+        exit(recover_all(guardian));
+    }
+    firing = g_new0(Firing, 1);
+    firing->guardian = guardian;
+    firing->act = armed->act;
+    g_thread_unref(g_thread_new("undo", undo_one, firing));
+}
+
+static void
+fire_what_is_due(Guardian *guardian)
+{
+    gint64 now_us = g_get_monotonic_time();
+
+    for (guint i = 0; i < guardian->armed->len; i++) {
+        Armed *armed = &g_array_index(guardian->armed, Armed, i);
+
+        if (!armed->fired && armed->deadline_us <= now_us)
+            fire(guardian, armed);
+    }
+}
+
+static int
+ms_to_next_deadline(Guardian *guardian)
+{
+    gint64 now_us = g_get_monotonic_time(), next_us = G_MAXINT64;
+
+    for (guint i = 0; i < guardian->armed->len; i++) {
+        const Armed *armed = &g_array_index(guardian->armed, Armed, i);
+
+        if (!armed->fired)
+            next_us = MIN(next_us, armed->deadline_us);
+    }
+    if (next_us == G_MAXINT64)
+        return -1;
+    return next_us <= now_us ? 0 : (int) ((next_us - now_us + 999) / 1000);
+}
+
+/* ---- commands ---- */
+
+static void
+handle(Guardian *guardian, const char *command)
+{
+    uint64_t act;
+    unsigned limit_ms;
+
+    if (sscanf(command, "arm %" G_GUINT64_FORMAT " %u", &act, &limit_ms) == 2) {
+        Armed armed = { act, g_get_monotonic_time() + (gint64) limit_ms * 1000, false };
+
+        g_array_append_val(guardian->armed, armed);
+        answer("ok");
+    } else if (sscanf(command, "disarm %" G_GUINT64_FORMAT, &act) == 1) {
+        Armed *armed = find_armed(guardian, act);
+
+        answer(armed && armed->fired ? "late" : "ok");
+        if (armed)
+            armed->fired = true; /* never again */
+    } else {
+        answer("not understood");
+    }
+}
+
+static int
+watch(Guardian *guardian)
+{
+    for (;;) {
+        struct pollfd pfd = { .fd = CONTROL_FD, .events = POLLIN };
+        int n = poll(&pfd, 1, ms_to_next_deadline(guardian));
+        char command[128];
+        ssize_t length;
+
+        fire_what_is_due(guardian);
+        if (n <= 0)
+            continue;
+        length = recv(CONTROL_FD, command, sizeof command - 1, 0);
+        if (length < 0 && errno == EINTR)
+            continue;
+        if (length <= 0)
+            return recover_all(guardian);
+        command[length] = '\0';
+        if (g_str_equal(command, "done"))
+            return EXIT_SUCCESS;
+        handle(guardian, command);
+    }
+}
+
+/* Ctrl-C at the terminal, a closing session: the run may die of them, its guardian must not. */
+static void
+detach(void)
+{
+    int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU };
+
+    (void) setsid();
+    for (gsize i = 0; i < G_N_ELEMENTS(signals); i++)
+        (void) signal(signals[i], SIG_IGN);
+    if (chdir("/") < 0)
+        g_warning("chdir: %s", g_strerror(errno));
+}
+
+int
+main(int argc, char **argv)
+{
+    Guardian guardian = { .parent = getppid() };
+    g_autoptr(GError) error = NULL;
+
+    if (argc != 3) {
+        fputs("kvss-guardian is started by kvss, not by hand\n", stderr);
+        return 2;
+    }
+    detach();
+    guardian.journal = kvss_journal_from_fd(JOURNAL_FD, argv[1]);
+    guardian.uri = argv[2];
+    guardian.armed = g_array_new(FALSE, FALSE, sizeof(Armed));
+    guardian.is_embedded = strstr(guardian.uri, "///embed") != NULL;
+    if (!guardian.is_embedded) {
+        guardian.host = kvss_host_open(guardian.uri, &error);
+        if (!guardian.host) {
+            g_warning("%s", error->message);
+            answer(error->message);
+            return EXIT_FAILURE;
+        }
+    }
+    answer("ready");
+    return watch(&guardian);
+}

@@ -1,0 +1,166 @@
+/*
+ * recovery.c - what dead runs left behind, found and undone
+ */
+#include "guardian/recovery.h"
+#include "base/fd.h"
+#include "guardian/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* A guest that does not answer is not waited for: the report names it. */
+#define PATIENCE_S 10
+#define GUARDIAN_LIMIT_US (120 * G_USEC_PER_SEC)
+#define POLL_INTERVAL_US (100 * 1000)
+
+void
+kvss_recovery_report_clear(KvssRecoveryReport *report)
+{
+    g_clear_pointer(&report->found, g_ptr_array_unref);
+    g_clear_pointer(&report->undone, g_ptr_array_unref);
+    g_clear_pointer(&report->left, g_ptr_array_unref);
+}
+
+static bool
+is_locked(const char *path)
+{
+    kvss_autofd int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
+/* The journal is held: by a live run, or by the guardian of a dead one? */
+static bool
+is_alive(const char *journal_path)
+{
+    g_autofree char *stem = g_strndup(journal_path, strlen(journal_path) - strlen(".journal"));
+    g_autofree char *alive = g_strconcat(stem, ".alive", NULL);
+
+    return is_locked(alive);
+}
+
+/* True once nobody holds the journal; a live run is not waited for. */
+static bool
+wait_for_guardian(const char *path)
+{
+    gint64 deadline_us = g_get_monotonic_time() + GUARDIAN_LIMIT_US;
+
+    while (is_locked(path)) {
+        if (is_alive(path) || g_get_monotonic_time() > deadline_us)
+            return false;
+        g_usleep(POLL_INTERVAL_US);
+    }
+    return true;
+}
+
+static void
+tell(const KvssAct *act, bool forward, const GError *problem, gpointer data)
+{
+    KvssRecoveryReport *report = data;
+    char *what = kvss_act_describe(act);
+
+    g_ptr_array_add(report->found, what);
+    if (problem)
+        g_ptr_array_add(report->left, g_strdup_printf("%s: %s", what, problem->message));
+    else
+        g_ptr_array_add(report->undone, g_strdup(what));
+}
+
+static bool
+needs_host(const KvssJournalContent *content)
+{
+    for (guint i = 0; i < content->open->len; i++) {
+        if (kvss_act_needs_host(((KvssAct *) g_ptr_array_index(content->open, i))->kind))
+            return true;
+    }
+    return false;
+}
+
+static void
+list_only(const KvssJournalContent *content, KvssRecoveryReport *report)
+{
+    for (guint i = 0; i < content->open->len; i++)
+        g_ptr_array_add(report->found, kvss_act_describe(g_ptr_array_index(content->open, i)));
+}
+
+static bool
+recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GError **error)
+{
+    g_autoptr(KvssJournal) journal = kvss_journal_open_dead(path, error);
+    g_auto(KvssJournalContent) content = { 0 };
+    g_autoptr(KvssHost) host = NULL;
+    g_autoptr(GError) problem = NULL;
+    bool ok;
+
+    if (!journal || !kvss_journal_read(journal, &content, error))
+        return false;
+    if (dry_run) {
+        list_only(&content, report);
+        return true;
+    }
+    if (needs_host(&content))
+        host = kvss_host_open(content.uri ? content.uri : "qemu:///system", &problem);
+    g_clear_error(&problem);
+    ok = kvss_journal_undo(journal, host, PATIENCE_S, tell, report, &problem);
+    return !ok || kvss_journal_remove(journal, error);
+}
+
+/* One journal's trouble must not keep the others from being looked at. */
+static void
+recover_one(const char *path, bool dry_run, bool wait, KvssRecoveryReport *report)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (is_locked(path) && (!wait || !wait_for_guardian(path))) {
+        report->alive++;
+        return;
+    }
+    if (!recover_journal(path, dry_run, report, &problem)) {
+        /* Its guardian finished and removed it under our eyes, or another command is at it. */
+        if (g_error_matches(problem, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND)
+            || g_error_matches(problem, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY))
+            return;
+        g_ptr_array_add(report->left, g_strdup(problem->message));
+    }
+}
+
+static void
+remove_stale_sign(const char *path)
+{
+    g_autofree char *stem = g_strndup(path, strlen(path) - strlen(".alive"));
+    g_autofree char *journal = g_strconcat(stem, ".journal", NULL);
+
+    if (access(journal, F_OK) < 0 && !is_locked(path))
+        (void) unlink(path);
+}
+
+bool
+kvss_recovery_run(const char *state_dir, bool dry_run, bool wait, KvssRecoveryReport *out_report,
+                  GError **error)
+{
+    g_autofree char *folder = g_build_filename(state_dir, "journals", NULL);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    memset(out_report, 0, sizeof *out_report);
+    out_report->found = g_ptr_array_new_with_free_func(g_free);
+    out_report->undone = g_ptr_array_new_with_free_func(g_free);
+    out_report->left = g_ptr_array_new_with_free_func(g_free);
+    if (!dir) {
+        if (access(folder, F_OK) < 0 && errno == ENOENT)
+            return true;
+        return kvss_throw_errno(error, errno, "cannot look for interrupted runs in %s", folder);
+    }
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+
+        if (g_str_has_suffix(name, ".journal"))
+            recover_one(path, dry_run, wait, out_report);
+        else if (g_str_has_suffix(name, ".alive") && !dry_run)
+            remove_stale_sign(path);
+    }
+    return true;
+}
