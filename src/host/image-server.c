@@ -85,7 +85,7 @@ server_throw_ended(KvssImageServer *server, GError **error)
 {
     const char *words = kvss_process_last_words(server->process);
 
-    if (strstr(words, "Is another process using the image") || strstr(words, "lock"))
+    if (strstr(words, "Is another process using the image") || strstr(words, "\" lock"))
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_BUSY,
                           "%s is in use: its VM runs, or another program has it open",
                           server->path);
@@ -197,8 +197,6 @@ kvss_image_server_free(KvssImageServer *server)
     if (!server)
         return;
     kvss_nbd_client_free(server->hold);
-    if (server->process && server->size > 0)
-        (void) kvss_process_wait(server->process, END_LIMIT_MS);
     if (server->process)
         kvss_process_stop(server->process, END_LIMIT_MS);
     kvss_process_free(server->process);

@@ -5,13 +5,15 @@
 #include "host/nbd-client.h"
 #include "stream/sink.h"
 
+#include <string.h>
+
 #define BLOCK_LENGTH (64u * 1024)
 #define REQUEST_LENGTH (512u * 1024)
 #define REQUESTS_IN_FLIGHT 8
 #define ZERO_STEP (G_GUINT64_CONSTANT(1) << 30)
 #define SECTOR_LENGTH 512
 /* The page cache of a slow disk may take minutes to go out. */
-#define FLUSH_SILENCE_MS (15u * 60 * 1000)
+#define SILENCE_MS (15u * 60 * 1000)
 
 typedef struct {
     KvssSink sink;
@@ -19,20 +21,16 @@ typedef struct {
     bool is_blank;
 } NbdSink;
 
+/* Requests of one run of data; they may still be in flight afterwards. */
 static bool
-nbd_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
+send_data(KvssNbdClient *client, uint64_t offset, const uint8_t *from, size_t length,
+          GError **error)
 {
-    NbdSink *self = (NbdSink *) sink;
-    KvssNbdClient *client = self->client;
-    const uint8_t *from = buffer;
-
-    if (!kvss_nbd_client_check(client, error))
-        return false;
     while (length > 0) {
         size_t n = MIN(length, REQUEST_LENGTH);
         int64_t cookie;
 
-        if (!kvss_nbd_client_wait(client, REQUESTS_IN_FLIGHT - 1, FLUSH_SILENCE_MS, error))
+        if (!kvss_nbd_client_wait(client, REQUESTS_IN_FLIGHT - 1, SILENCE_MS, error))
             return false;
         cookie = nbd_aio_pwrite(client->nbd, from, n, offset, kvss_nbd_client_completion(client),
                                 0);
@@ -42,27 +40,20 @@ nbd_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GE
         offset += n;
         length -= n;
     }
-    /* The buffer is borrowed: nothing may be in flight when we return. */
-    return kvss_nbd_client_wait(client, 0, FLUSH_SILENCE_MS, error);
+    return true;
 }
 
 static bool
-nbd_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+send_zero(KvssNbdClient *client, uint64_t offset, uint64_t length, GError **error)
 {
-    NbdSink *self = (NbdSink *) sink;
-    KvssNbdClient *client = self->client;
-
-    if (self->is_blank)
-        return true;
-    if (!kvss_nbd_client_check(client, error))
-        return false;
     while (length > 0) {
         uint64_t n = MIN(length, ZERO_STEP);
-        int64_t cookie = nbd_aio_zero(client->nbd, n, offset, kvss_nbd_client_completion(client),
-                                      0);
+        int64_t cookie;
 
-        if (!kvss_nbd_client_sent(client, cookie, error)
-            || !kvss_nbd_client_wait(client, 0, FLUSH_SILENCE_MS, error))
+        if (!kvss_nbd_client_wait(client, REQUESTS_IN_FLIGHT - 1, SILENCE_MS, error))
+            return false;
+        cookie = nbd_aio_zero(client->nbd, n, offset, kvss_nbd_client_completion(client), 0);
+        if (!kvss_nbd_client_sent(client, cookie, error))
             return false;
         offset += n;
         length -= n;
@@ -71,7 +62,73 @@ nbd_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
 }
 
 static bool
-nbd_finish(KvssSink *sink, GError **error)
+is_zero(const uint8_t *p, size_t length)
+{
+    return length == 0 || (p[0] == 0 && memcmp(p, p + 1, length - 1) == 0);
+}
+
+/* The run of blocks at @from that are all zero, or all not. */
+static size_t
+run_length(const uint8_t *from, size_t length, bool *out_zero)
+{
+    size_t at = MIN(length, BLOCK_LENGTH);
+
+    *out_zero = is_zero(from, at);
+    while (at < length) {
+        size_t n = MIN(length - at, BLOCK_LENGTH);
+
+        if (is_zero(from + at, n) != *out_zero)
+            break;
+        at += n;
+    }
+    return at;
+}
+
+/*
+ * Zero blocks are looked for here: not every image format of QEMU's can turn
+ * written zeroes into holes, but none writes what it is not sent.
+ */
+static bool
+export_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
+{
+    NbdSink *self = (NbdSink *) sink;
+    KvssNbdClient *client = self->client;
+    const uint8_t *from = buffer;
+
+    if (!kvss_nbd_client_check(client, error))
+        return false;
+    while (length > 0) {
+        bool zero, ok = true;
+        size_t n = run_length(from, length, &zero);
+
+        if (!zero)
+            ok = send_data(client, offset, from, n, error);
+        else if (!self->is_blank)
+            ok = send_zero(client, offset, n, error);
+        if (!ok)
+            return false;
+        from += n;
+        offset += n;
+        length -= n;
+    }
+    /* The buffer is borrowed: nothing may be in flight when we return. */
+    return kvss_nbd_client_wait(client, 0, SILENCE_MS, error);
+}
+
+static bool
+export_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    NbdSink *self = (NbdSink *) sink;
+    KvssNbdClient *client = self->client;
+
+    if (self->is_blank)
+        return true;
+    return kvss_nbd_client_check(client, error) && send_zero(client, offset, length, error)
+           && kvss_nbd_client_wait(client, 0, SILENCE_MS, error);
+}
+
+static bool
+export_finish(KvssSink *sink, GError **error)
 {
     NbdSink *self = (NbdSink *) sink;
     KvssNbdClient *client = self->client;
@@ -81,11 +138,11 @@ nbd_finish(KvssSink *sink, GError **error)
         return false;
     cookie = nbd_aio_flush(client->nbd, kvss_nbd_client_completion(client), 0);
     return kvss_nbd_client_sent(client, cookie, error)
-           && kvss_nbd_client_wait(client, 0, FLUSH_SILENCE_MS, error);
+           && kvss_nbd_client_wait(client, 0, SILENCE_MS, error);
 }
 
 static void
-nbd_free(KvssSink *sink)
+export_free(KvssSink *sink)
 {
     NbdSink *self = (NbdSink *) sink;
 
@@ -93,11 +150,11 @@ nbd_free(KvssSink *sink)
     g_free(self);
 }
 
-static const KvssSinkOps nbd_ops = {
-    .write = nbd_write,
-    .zero = nbd_zero,
-    .finish = nbd_finish,
-    .free = nbd_free,
+static const KvssSinkOps export_ops = {
+    .write = export_write,
+    .zero = export_zero,
+    .finish = export_finish,
+    .free = export_free,
 };
 
 /* A server that cannot flush, trim or write zeroes by itself is none of ours. */
@@ -127,7 +184,7 @@ kvss_nbd_sink_new(const char *socket, const char *export_name, uint64_t size, bo
     if (!client || !check_server(client, size, is_blank, error))
         return NULL;
     self = g_new0(NbdSink, 1);
-    self->sink.ops = &nbd_ops;
+    self->sink.ops = &export_ops;
     self->sink.size = size;
     self->sink.block = BLOCK_LENGTH;
     self->sink.is_parallel = false;

@@ -52,7 +52,7 @@ take_map(void *data, const char *context, uint64_t offset, uint32_t *entries, si
 }
 
 static bool
-nbd_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out_extents,
+export_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out_extents,
             GError **error)
 {
     NbdSource *self = (NbdSource *) source;
@@ -83,7 +83,7 @@ nbd_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out_ex
 }
 
 static bool
-nbd_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GError **error)
+export_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GError **error)
 {
     NbdSource *self = (NbdSource *) source;
     KvssNbdClient *client = self->client;
@@ -108,7 +108,7 @@ nbd_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GErro
 }
 
 static void
-nbd_free(KvssSource *source)
+export_free(KvssSource *source)
 {
     NbdSource *self = (NbdSource *) source;
 
@@ -116,10 +116,10 @@ nbd_free(KvssSource *source)
     g_free(self);
 }
 
-static const KvssSourceOps nbd_ops = {
-    .extents = nbd_extents,
-    .read = nbd_read,
-    .free = nbd_free,
+static const KvssSourceOps export_ops = {
+    .extents = export_extents,
+    .read = export_read,
+    .free = export_free,
 };
 
 KvssSource *
@@ -131,7 +131,7 @@ kvss_nbd_source_new(const char *socket, const char *export_name, GError **error)
     if (!client)
         return NULL;
     self = g_new0(NbdSource, 1);
-    self->source.ops = &nbd_ops;
+    self->source.ops = &export_ops;
     self->source.size = client->size;
     self->source.is_parallel = false;
     self->client = client;

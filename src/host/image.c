@@ -1,0 +1,278 @@
+/*
+ * image.c - disk image files: what they are, and making them
+ */
+#include "host/image.h"
+#include "base/fd.h"
+#include "host/image-options.h"
+#include "host/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define INFO_LIMIT_MS 30000
+/* A preallocated image on a file system without fallocate is written out. */
+#define CREATE_LIMIT_MS (60u * 60 * 1000)
+#define CHAIN_MAX 200
+
+static const char *const formats_we_create[] = { "raw",  "qcow2", "qed", "vdi",
+                                                 "vhdx", "vmdk",  "vpc", NULL };
+
+static void
+link_free(gpointer data)
+{
+    KvssImageLink *link = data;
+
+    g_free(link->path);
+    g_free(link->format);
+    g_free(link);
+}
+
+void
+kvss_image_info_free(KvssImageInfo *info)
+{
+    if (!info)
+        return;
+    g_free(info->format);
+    g_free(info->options);
+    g_clear_pointer(&info->backing, g_ptr_array_unref);
+    g_free(info);
+}
+
+/* ---- looking ---- */
+
+static bool
+info_throw(const char *path, GError *problem, GError **error)
+{
+    if (strstr(problem->message, "Is another process using the image")
+        || strstr(problem->message, "\" lock")) {
+        g_error_free(problem);
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_BUSY,
+                          "%s is in use: its VM runs, or another program has it open", path);
+    }
+    g_propagate_error(error, problem);
+    return false;
+}
+
+/* One image, without what lies below it. */
+static JsonObject *
+info_ask(const char *path, const char *format, bool is_in_use, GError **error)
+{
+    const char *const argv[] = { "qemu-img", "info", "--output=json", "-f", format,
+                                 is_in_use ? "-U" : "--", is_in_use ? "--" : path,
+                                 is_in_use ? path : NULL, NULL };
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autofree char *text = NULL;
+    GError *problem = NULL;
+    JsonNode *root;
+
+    if (!kvss_process_run(argv, INFO_LIMIT_MS, NULL, &text, &problem)) {
+        info_throw(path, problem, error);
+        return NULL;
+    }
+    if (!json_parser_load_from_data(parser, text, -1, NULL)
+        || !(root = json_parser_get_root(parser)) || !JSON_NODE_HOLDS_OBJECT(root)) {
+        kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                   "qemu-img info %s: the answer is not a JSON object", path);
+        return NULL;
+    }
+    return json_object_ref(json_node_get_object(root));
+}
+
+/* The link below an image as its header names it; NULL when it stands alone. */
+static KvssImageLink *
+info_link_below(JsonObject *info)
+{
+    const char *path = json_object_get_string_member_with_default(info, "full-backing-filename",
+                                                                  NULL);
+    KvssImageLink *link;
+
+    if (!path)
+        path = json_object_get_string_member_with_default(info, "backing-filename", NULL);
+    if (!path)
+        return NULL;
+    link = g_new0(KvssImageLink, 1);
+    link->path = g_strdup(path);
+    link->format = g_strdup(
+        json_object_get_string_member_with_default(info, "backing-filename-format", NULL));
+    return link;
+}
+
+/*
+ * Walks down. It ends where a header names no format (to probe would be to
+ * believe the guest), where the image is no plain file, and where it cannot be read:
+ * the chain is for the record, and what QEMU itself opens does not depend on it.
+ */
+static void
+info_add_chain(KvssImageInfo *image, JsonObject *info, bool is_in_use)
+{
+    g_autoptr(JsonObject) at = json_object_ref(info);
+
+    while (at && image->backing->len < CHAIN_MAX) {
+        KvssImageLink *link = info_link_below(at);
+
+        g_clear_pointer(&at, json_object_unref);
+        if (!link)
+            return;
+        g_ptr_array_add(image->backing, link);
+        if (link->format && g_path_is_absolute(link->path))
+            at = info_ask(link->path, link->format, is_in_use, NULL);
+    }
+}
+
+static void
+options_add_chain(JsonObject *options, const KvssImageInfo *image)
+{
+    JsonArray *chain = json_array_new();
+
+    for (guint i = 0; i < image->backing->len; i++) {
+        const KvssImageLink *link = g_ptr_array_index(image->backing, i);
+        g_autofree char *text = g_strdup_printf("%s (%s)", link->path,
+                                                link->format ? link->format : "unknown");
+
+        json_array_add_string_element(chain, text);
+    }
+    json_object_set_array_member(options, "backing_chain", chain);
+}
+
+static char *
+options_to_text(JsonObject *options)
+{
+    g_autoptr(JsonNode) root = json_node_init_object(json_node_alloc(), options);
+
+    return json_to_string(root, FALSE);
+}
+
+/* LUKS around everything, or inside qcow2. */
+static bool
+info_is_encrypted(JsonObject *info, const char *format)
+{
+    return g_str_equal(format, "luks")
+           || json_object_get_boolean_member_with_default(info, "encrypted", FALSE);
+}
+
+KvssImageInfo *
+kvss_image_info(const char *path, const char *format, bool is_in_use, GError **error)
+{
+    g_autoptr(KvssImageInfo) image = NULL;
+    g_autoptr(JsonObject) info = NULL;
+    g_autoptr(JsonObject) options = NULL;
+    kvss_autofd int fd = -1;
+
+    if (!g_path_is_absolute(path)) {
+        kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                   "image %s: the path must be absolute", path);
+        return NULL;
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        kvss_throw_errno(error, errno, "open image %s", path);
+        return NULL;
+    }
+    info = info_ask(path, format, is_in_use, error);
+    if (!info)
+        return NULL;
+
+    image = g_new0(KvssImageInfo, 1);
+    image->format = g_strdup(format);
+    image->size = (uint64_t) json_object_get_int_member_with_default(info, "virtual-size", 0);
+    image->allocated = (uint64_t) json_object_get_int_member_with_default(info, "actual-size", 0);
+    image->is_encrypted = info_is_encrypted(info, format);
+    image->backing = g_ptr_array_new_with_free_func(link_free);
+    info_add_chain(image, info, is_in_use);
+
+    options = kvss_image_options_read(fd, format, info);
+    if (image->backing->len > 0)
+        options_add_chain(options, image);
+    image->options = options_to_text(options);
+    return g_steal_pointer(&image);
+}
+
+/* ---- making ---- */
+
+bool
+kvss_image_can_create(const char *format)
+{
+    return g_strv_contains(formats_we_create, format);
+}
+
+/* Ours alone from the first moment: no file and no link in the way is written through. */
+static bool
+claim_name(const char *path, GError **error)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return kvss_throw_errno(error, errno, "create %s", path);
+    (void) close(fd);
+    return true;
+}
+
+static bool
+run_create(const char *path, const char *format, uint64_t size, const char *text, GError **error)
+{
+    g_autofree char *number = g_strdup_printf("%" G_GUINT64_FORMAT, size);
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+    GError *problem = NULL;
+
+    for (const char *const *word = (const char *const[]){ "qemu-img", "create", "-q", "-f", NULL };
+         *word; word++)
+        g_ptr_array_add(argv, (gpointer) *word);
+    g_ptr_array_add(argv, (gpointer) format);
+    if (*text) {
+        g_ptr_array_add(argv, (gpointer) "-o");
+        g_ptr_array_add(argv, (gpointer) text);
+    }
+    g_ptr_array_add(argv, (gpointer) "--");
+    g_ptr_array_add(argv, (gpointer) path);
+    g_ptr_array_add(argv, number);
+    g_ptr_array_add(argv, NULL);
+    if (kvss_process_run((const char *const *) argv->pdata, CREATE_LIMIT_MS, NULL, NULL,
+                         &problem))
+        return true;
+    if (strstr(problem->message, g_strerror(ENOSPC))) {
+        g_clear_error(&problem);
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE,
+                          "no space for image %s", path);
+    }
+    g_propagate_error(error, problem);
+    return false;
+}
+
+bool
+kvss_image_create(const char *path, const char *format, uint64_t size, const char *options,
+                  GError **error)
+{
+    g_autofree char *text = NULL;
+
+    if (!g_path_is_absolute(path) || !kvss_image_can_create(format) || size > G_MAXINT64)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_UNSUPPORTED,
+                          "image %s cannot be made with format '%s' and %" G_GUINT64_FORMAT
+                          " bytes",
+                          path, format, size);
+    text = kvss_image_options_for_create(format, options, error);
+    if (!text) {
+        g_prefix_error(error, "%s: ", path);
+        return false;
+    }
+    if (!claim_name(path, error))
+        return false;
+    if (run_create(path, format, size, text, error))
+        return true;
+    (void) unlink(path);
+    return false;
+}
+
+bool
+kvss_image_room(const char *folder, uint64_t *out_free, GError **error)
+{
+    struct statvfs st;
+
+    if (statvfs(folder, &st) != 0)
+        return kvss_throw_errno(error, errno, "free space of %s", folder);
+    *out_free = (uint64_t) st.f_bavail * st.f_frsize;
+    return true;
+}
