@@ -8,9 +8,16 @@
  *
  * The order of events with their time limits is the table in events.c. It
  * knows writers and providers by their interfaces only, and nothing of VMs.
+ *
+ * Each writer and provider is called in a thread of its own, so that one that
+ * hangs can be given up. One coordinator serves one set or one restore, and is
+ * used by one thread; to stop it from another, cancel the set's cancellable.
+ * Every function blocks for as long as the steps it sends may take, and a step
+ * that is called too early or too late is BAD_STATE and changes nothing.
  */
 #pragma once
 
+#include "coordinator/events.h"
 #include "vss/snapshot-set.h"
 
 struct KvssWriter;
@@ -34,7 +41,11 @@ typedef struct KvssCoordinator KvssCoordinator;
 
 KvssCoordinator *kvss_coordinator_new(void);
 
-/** Sends Abort when a set is under way, BackupShutdown always, then frees writers and providers. */
+/**
+ * Sends Abort when a set is under way, BackupShutdown always (to the writers of
+ * the set), then frees writers and providers. What a stuck call may still touch is
+ * left behind with its thread, and freed only if that comes back.
+ */
 void kvss_coordinator_free(KvssCoordinator *coordinator);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssCoordinator, kvss_coordinator_free)
 
@@ -42,21 +53,46 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssCoordinator, kvss_coordinator_free)
 void kvss_coordinator_take_writer(KvssCoordinator *coordinator, struct KvssWriter *writer);
 void kvss_coordinator_take_provider(KvssCoordinator *coordinator, struct KvssProvider *provider);
 
-/** The set: the requester sets context, type, same_instant, run and cancellable before prepare. */
+/** Other time limits than the table's, for the steps that come after. @limits is copied. */
+void kvss_coordinator_set_limits(KvssCoordinator *coordinator, const KvssLimits *limits);
+
+/** Only this provider may be chosen; NULL: any. An unknown name fails prepare with UNSUPPORTED. */
+void kvss_coordinator_demand_provider(KvssCoordinator *coordinator, const char *name);
+
+/** The set: the requester sets context, type, same_instant, run and cancellable before prepare (pre_restore).
+ *  What is put there must live until the coordinator is freed; run, until its process ends. */
 KvssSnapshotSet *kvss_coordinator_set(KvssCoordinator *coordinator);
 
 GPtrArray *kvss_coordinator_writers(KvssCoordinator *coordinator);   /* KvssWriter, borrowed */
 GPtrArray *kvss_coordinator_providers(KvssCoordinator *coordinator); /* KvssProvider, borrowed */
 
-/** Identify. A writer that fails here drops out (VSS); if none is left that is an error. */
+/**
+ * Identify. A writer that fails here drops out (VSS) and its status says so; if none
+ * is left that is an error. Also listens to the set's cancellable, when there is one.
+ */
 bool kvss_coordinator_gather(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/** Selects a component of some writer by its name (exact). NOT_FOUND. */
+/** Selects a component of some writer by its name (exact). Twice does no harm. NOT_FOUND. */
 bool kvss_coordinator_select(KvssCoordinator *coordinator, const char *name, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/** For every disk of the selected components a provider is chosen and begun; then PrepareForBackup to all. */
+/**
+ * For a restore: selects a component out of the backup's documents, which @writer
+ * need not know any more. @component is taken and becomes the writer's; one of the
+ * same name that the writer declared is not selected and stays untouched. After
+ * gather only.
+ */
+void kvss_coordinator_take_component(KvssCoordinator *coordinator, struct KvssWriter *writer,
+                                     KvssComponent *component);
+
+/**
+ * For every disk of the selected components a provider is chosen (KvssDisk.provider)
+ * and begun; then PrepareForBackup to all. Writers without a selected component get
+ * no further events. Disks that PrepareForBackup added get their provider after it.
+ * On failure everything has been undone and the coordinator is at its end.
+ * NOTHING selected changes nothing.
+ */
 bool kvss_coordinator_prepare_for_backup(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
@@ -67,7 +103,10 @@ bool kvss_coordinator_prepare_for_backup(KvssCoordinator *coordinator, GError **
  * can be read and every guest is back in its prior state. On failure everything
  * has been undone: Abort was sent to every writer and provider involved (before
  * PostSnapshot was delivered; after it, BackupShutdown cleans up), and @error
- * names the writer and each component that failed.
+ * names the writer and each component that failed, with the code's name and value.
+ * A thaw that comes late is TIMEOUT: shadow copy made, consistency lost.
+ *
+ * Errors: KVSS_COORDINATOR_ERROR; KVSS_IO_ERROR_CANCELLED.
  */
 bool kvss_coordinator_do_snapshot_set(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
@@ -80,23 +119,40 @@ struct KvssSource *kvss_coordinator_open(KvssCoordinator *coordinator, KvssCompo
 struct KvssProvider *kvss_coordinator_provider_of(KvssCoordinator *coordinator,
                                                   const KvssDisk *disk);
 
-/** SetBackupSucceeded for one component. */
+/** SetBackupSucceeded for one component, before backup_complete. */
 void kvss_coordinator_set_succeeded(KvssCoordinator *coordinator, KvssComponent *component,
                                     bool succeeded);
 
-/** BackupComplete to all, shadow copies deleted. A failure here does not undo the backup: it is told. */
+/**
+ * BackupComplete to all, shadow copies deleted. A failure here does not undo the
+ * backup: it is told. The requester's cancellable is not listened to any more.
+ */
 bool kvss_coordinator_backup_complete(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/** The requester gives up: Abort to all involved, copies deleted. In any state, several times. */
+/**
+ * The requester gives up: Abort to all involved, copies deleted. In any state,
+ * several times. Once PostSnapshot was delivered writers get BackupShutdown in
+ * place of Abort; in a restore, PostRestore (see pre_restore).
+ */
 void kvss_coordinator_abort(KvssCoordinator *coordinator);
 
-/** Restore: PreRestore to all involved; every writer has returned before this does. */
+/**
+ * Restore: PreRestore to all involved; every writer has returned before this does.
+ *
+ * A restore knows no Abort: on failure every writer that got PreRestore has got
+ * PostRestore too, with restore_status NONE (nothing was written), and has put back
+ * what it had set aside. kvss_coordinator_abort() does the same between this and
+ * post_restore.
+ */
 bool kvss_coordinator_pre_restore(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /** The requester has set restore_status on each component: PostRestore to all involved. */
 bool kvss_coordinator_post_restore(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/** The result code of the first error; KVSS_S_OK if there was none. */
+KvssHresult kvss_coordinator_failure(KvssCoordinator *coordinator);
 
 /** What happened and when, for set.json: (element-type KvssEventRecord), oldest first. */
 typedef struct {

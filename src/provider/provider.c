@@ -188,6 +188,16 @@ kvss_provider_fail(KvssProvider *p, KvssHresult code)
     enter_failed(p, code);
 }
 
+KvssSnapshotState
+kvss_provider_status(KvssProvider *p, KvssHresult *out_failure)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+
+    if (out_failure)
+        *out_failure = p->failure;
+    return p->state;
+}
+
 bool
 kvss_provider_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d,
                            char **out_reason)

@@ -80,6 +80,9 @@ typedef enum {
 /** "BeginPrepareSnapshot", "CommitSnapshots", ... */
 const char *kvss_provider_step_name(KvssProviderStep step);
 
+/** How far it is, and (optional) its first error. Threads: any. */
+KvssSnapshotState kvss_provider_status(KvssProvider *p, KvssHresult *out_failure);
+
 /** Does this step fit the provider's state? */
 bool kvss_provider_may_step(KvssProvider *p, KvssProviderStep step);
 

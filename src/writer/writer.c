@@ -289,6 +289,16 @@ kvss_writer_fail(KvssWriter *writer, KvssEvent event, KvssHresult code)
     enter_failed(writer, event, code);
 }
 
+KvssWriterState
+kvss_writer_status(KvssWriter *writer, KvssHresult *out_failure)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
+
+    if (out_failure)
+        *out_failure = writer->failure;
+    return writer->state;
+}
+
 bool
 kvss_writer_is_involved(const KvssWriter *writer, const KvssSnapshotSet *set)
 {

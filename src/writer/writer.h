@@ -108,6 +108,14 @@ bool kvss_writer_send(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set,
  */
 void kvss_writer_fail(KvssWriter *writer, KvssEvent event, KvssHresult code);
 
+/**
+ * kvss_writer_status:
+ * @out_failure: (optional) its first error; KVSS_S_OK when none
+ *
+ * GatherWriterStatus for one writer. Threads: any.
+ */
+KvssWriterState kvss_writer_status(KvssWriter *writer, KvssHresult *out_failure);
+
 /** Would kvss_writer_send() deliver this event now? */
 bool kvss_writer_may_send(KvssWriter *writer, KvssEvent event);
 

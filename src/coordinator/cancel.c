@@ -1,0 +1,61 @@
+/*
+ * cancel.c - the set's cancellable
+ *
+ * Writers and providers look at one cancellable. The requester's own is not it,
+ * since a failed neighbour and a passed limit trigger it as well, and because it
+ * must live as long as a stuck call may look at it. So the set gets one of ours,
+ * which the requester's triggers.
+ */
+#include "coordinator/private.h"
+
+static void
+fresh(KvssCoordinator *c)
+{
+    c->cancellable = g_cancellable_new();
+    c->set->cancellable = c->cancellable;
+    g_ptr_array_add(c->estate->cancellables, c->cancellable);
+}
+
+/* In whatever thread the requester cancels from. */
+static void
+on_user_cancelled(GCancellable *user, gpointer data)
+{
+    KvssCoordinator *c = data;
+
+    g_cancellable_cancel(c->cancellable);
+    g_mutex_lock(&c->estate->lock);
+    g_cond_broadcast(&c->estate->changed); /* the coordinator may be waiting */
+    g_mutex_unlock(&c->estate->lock);
+}
+
+void
+cancel_attach(KvssCoordinator *c)
+{
+    GCancellable *user = c->set->cancellable;
+
+    if (c->cancellable && user == c->cancellable)
+        return;
+    cancel_detach(c);
+    if (!user)
+        return;
+    c->user = g_object_ref(user);
+    c->user_handler = g_cancellable_connect(user, G_CALLBACK(on_user_cancelled), c, NULL);
+}
+
+void
+cancel_detach(KvssCoordinator *c)
+{
+    if (c->user) {
+        g_cancellable_disconnect(c->user, c->user_handler); /* waits for a running callback */
+        g_clear_object(&c->user);
+    }
+    if (!c->cancellable || g_cancellable_is_cancelled(c->cancellable))
+        fresh(c);
+    c->set->cancellable = c->cancellable;
+}
+
+bool
+cancel_is_asked(const KvssCoordinator *c)
+{
+    return c->user && g_cancellable_is_cancelled(c->user);
+}

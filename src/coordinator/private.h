@@ -1,0 +1,74 @@
+/*
+ * private.h - what the files of the coordinator share
+ */
+#pragma once
+
+#include "coordinator/coordinator.h"
+#include "coordinator/session.h"
+
+/* Where the coordinator is with its one set. The table of moves is in coordinator.c. */
+typedef enum {
+    SET_NEW,       /* taking writers and providers */
+    SET_GATHERED,  /* components are known and can be selected */
+    SET_PREPARED,  /* PrepareForBackup is over; guests run */
+    SET_CREATED,   /* shadow copies can be read; guests are back in their prior state */
+    SET_COMPLETE,  /* BackupComplete is over */
+    SET_ABORTED,
+    SET_RESTORING, /* PreRestore is over: files may be written */
+    SET_RESTORED,
+    SET_N_STATES
+} SetState;
+
+struct KvssCoordinator {
+    Estate *estate;
+    KvssSnapshotSet *set;     /* the estate's */
+    GPtrArray *writers;       /* KvssWriter, borrowed from the estate */
+    GPtrArray *providers;     /* KvssProvider, borrowed from the estate */
+    SetState state;
+    KvssLimits limits;
+    char *demanded;           /* (nullable) the one provider that may be used */
+    gint64 window_end_us;     /* monotonic; 0 while no window is open */
+    KvssHresult failure;      /* of the first error */
+    GArray *history;          /* KvssEventRecord */
+
+    GCancellable *user;       /* (nullable) the requester's, while it is listened to */
+    gulong user_handler;
+    GCancellable *cancellable; /* (nullable) ours: the set's; the estate holds it */
+};
+
+/* --- cancel.c: the set's cancellable -------------------------------------- */
+
+/** Puts our own cancellable in the set; the requester's triggers it from now on. */
+void cancel_attach(KvssCoordinator *c);
+/** From here on the requester's cancellable is not listened to; ours is fresh. */
+void cancel_detach(KvssCoordinator *c);
+bool cancel_is_asked(const KvssCoordinator *c);
+
+/* --- round.c: one step to its receivers ----------------------------------- */
+
+/**
+ * Sends one step forward to every involved receiver and waits, no longer than
+ * its limit. Undoes nothing. Errors: KVSS_COORDINATOR_ERROR, and
+ * KVSS_IO_ERROR_CANCELLED when the requester asked to stop.
+ */
+bool round_run(KvssCoordinator *c, KvssStepId id, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Takes back whatever the table says must be, of everybody. Cannot fail. */
+void round_undo(KvssCoordinator *c);
+
+/** Sends DeleteSnapshots or BackupShutdown to whom it concerns. Cannot fail; false: not in time. */
+bool round_end(KvssCoordinator *c, KvssStepId id);
+
+/* --- report.c: what people are told --------------------------------------- */
+
+/**
+ * One error for all that went wrong in a step: each receiver, each component that
+ * failed with its message, the code's name and number. Sets the first failure.
+ * Returns: false.
+ * @calls: (element-type Call) ended or given up
+ */
+bool report_failure(KvssCoordinator *c, KvssStepId id, GPtrArray *calls, GError **error);
+bool report_late_thaw(KvssCoordinator *c, gint64 took_us, GError **error);
+void report_record(KvssCoordinator *c, const Call *call);
+/** "(VSS_E_BAD_STATE, 0x80042301)". */
+char *report_code(KvssHresult code);
