@@ -299,7 +299,7 @@ class Guest:
         except LabError as error:
             raise LabError("%s; its console: %s" % (error, self.serial()[-2000:])) from None
         if self.agent_mode in ("yes", "respawn"):
-            wait_until("agent of " + self.name, lambda: "state='connected'" in virsh("dumpxml", self.name))
+            wait_until("agent of " + self.name, self.has_agent)
 
     def serial(self):
         try:
@@ -389,6 +389,10 @@ class Guest:
             request["arguments"] = arguments
         return json.loads(virsh("qemu-agent-command", self.name, "--timeout", str(timeout), json.dumps(request),
                                 timeout=timeout + 5))["return"]
+
+    def has_agent(self):
+        """libvirt sees the agent's port open."""
+        return re.search(r"name='org.qemu.guest_agent.0' state='connected'", virsh("dumpxml", self.name)) is not None
 
     def is_frozen(self):
         return self.agent("guest-fsfreeze-status") == "frozen"
@@ -671,3 +675,42 @@ class LabCase(unittest.TestCase):
         result = self.kvss("restore", *arguments, "--yes", **options)
         self.assertExit(result, rc)
         return result
+
+    # What a backup must have kept, looked at after the VMs and their files were deleted and restored.
+
+    def assertOneInstant(self, guest, clean=True):
+        """The disks of a guest that is off or saved are of one instant; returns the highest number."""
+        images = guest.images()
+        numbers = []
+        for disk in guest.disks:
+            if disk.kind != "ext4":
+                continue
+            image = images[disk.target]
+            numbers.append(image.seq())
+            if clean:
+                self.assertEqual(image.fs_state(), "clean", "%s %s" % (guest.name, disk.target))
+            self.assertEqual(image.cat("/content"), disk.content(), "%s %s: a file differs" % (guest.name, disk.target))
+        self.assertGreater(max(numbers), 0, "%s: nothing was written before the backup" % guest.name)
+        self.assertIn(numbers[0] - numbers[-1], (0, 1), "%s: disks of different instants: %s" % (guest.name, numbers))
+        self.assertEqual(numbers, sorted(numbers, reverse=True), "%s: disks out of order" % guest.name)
+        return max(numbers)
+
+    def assertContinues(self, guest, number, secret, resume=False):
+        """A guest that is saved starts with its RAM, and RAM and disks agree on the number."""
+        self.assertEqual(guest.state(), "saved", guest.name)
+        booted = len(guest.serial())
+        guest.start(wait=False)
+        if resume:
+            self.assertEqual(guest.state(), "paused", guest.name)
+            guest.resume()
+        self.assertEqual(guest.state(), "running", guest.name)
+        self.assertEqual(guest.sh("cat /run/secret"), secret, "%s: its RAM is not the saved one" % guest.name)
+        self.assertTrue(guest.writes(5), "%s does not write" % guest.name)
+        self.assertGreater(guest.seq(), number - 2, guest.name)
+        self.assertEqual(guest.mismatches(), [], "%s: RAM and disks are of different instants" % guest.name)
+        self.assertNotIn("GUEST READY", guest.serial()[booted:], "%s booted afresh" % guest.name)
+
+    @staticmethod
+    def secret(guest):
+        """Something that only the guest's RAM knows."""
+        return guest.sh("head -c 16 /dev/urandom | sha256sum > /run/secret; cat /run/secret")

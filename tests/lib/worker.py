@@ -18,7 +18,7 @@ class Result(unittest.TestResult):
         self.begin = {}
 
     def tell(self, test, status, text=""):
-        seconds = time.monotonic() - self.begin.get(test.id(), time.monotonic())
+        seconds = time.monotonic() - self.begin.get(getattr(test, "test_case", test).id(), time.monotonic())
         print(json.dumps({"test": test.id(), "status": status, "text": text, "seconds": round(seconds, 1)}),
               file=self.out, flush=True)
 
