@@ -119,6 +119,8 @@ kvss_component_free(KvssComponent *component)
     g_ptr_array_unref(component->reasons);
     g_ptr_array_unref(component->notes);
     g_free(component->metadata);
+    g_free(component->restore_options);
+    g_free(component->work_folder);
     g_free(component->failure_message);
     g_free(component);
 }

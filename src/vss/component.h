@@ -92,12 +92,16 @@ typedef struct KvssComponent {
 
     /* Restore */
     KvssRestoreStatus restore_status;
+    char *restore_options; /* (nullable) the requester's wishes in the writer's own terms (SetRestoreOptions) */
 
     /* Failure, set by the writer or the coordinator. */
     KvssHresult failure;
     char *failure_message; /* (nullable) */
 
     struct KvssDomain *domain; /* (nullable) owned by the writer that set it */
+    char *work_folder;         /* (nullable) where its sockets and scratch files go */
+    bool is_cut_at_commit;     /* stands still until CommitSnapshots cuts its disks */
+    uint64_t job_act;          /* guardian/job.h: the backup job's act in the journal; 0 without */
 } KvssComponent;
 
 KvssComponent *kvss_component_new(const char *name, const char *display_name);

@@ -1,0 +1,103 @@
+/*
+ * restore.h - VMs of a backup put back: all of those chosen, or nothing changed
+ *
+ *   plan ─▶ PreRestore ─▶ files ─▶ PostRestore ─▶ point of no return ─▶ old files go
+ *     │         └────────────┴───────────┴─ any failure, any death: everything taken back
+ *     └─ conflicts, room, paths: looked at before anything is touched
+ *
+ * The old VM is set aside, never overwritten: a running or paused one by managed
+ * save, its files by a rename on the same file system, its definition in the
+ * journal. A block device cannot be set aside: it is written through, and the plan
+ * says so. No guest agent is called.
+ */
+#pragma once
+
+#include "catalogue/catalogue.h"
+#include "coordinator/coordinator.h"
+
+struct KvssHost;
+
+typedef enum {
+    KVSS_RESTORE_ERROR_NOT_FOUND, /* no such VM in the backup: nothing was touched */
+    KVSS_RESTORE_ERROR_CONFLICT,  /* something of others is in the way; nothing was touched */
+    KVSS_RESTORE_ERROR_NO_ROOM,   /* nothing was touched */
+    KVSS_RESTORE_ERROR_INVALID,   /* the backup asks for something that is not allowed */
+} KvssRestoreError;
+
+#define KVSS_RESTORE_ERROR (kvss_restore_error_quark())
+GQuark kvss_restore_error_quark(void);
+
+/** Where the run is. @vm and @target are NULL outside the copy. */
+typedef struct {
+    const char *step;     /* "Plan", "PreRestore", "Restore", "PostRestore", "Complete", "Start" */
+    const char *vm, *target;
+    uint64_t done, total; /* bytes of all disks chosen; 0 of 0 outside the copy */
+} KvssRestoreProgressInfo;
+
+/** May be called from several threads, one at a time. Must not block long. */
+typedef void (*KvssRestoreProgress)(const KvssRestoreProgressInfo *info, gpointer data);
+
+/** What is asked. Everything is borrowed until the run is over. Lists are NULL-terminated. */
+typedef struct {
+    KvssRepository *repository;
+    const KvssBackup *backup;     /* as kvss_catalogue_find() gave it */
+    struct KvssHost *host;
+    const char *state_dir;        /* journals */
+    const char *scratch_dir;      /* (nullable) work folders */
+    KvssCoordinator *coordinator; /* (nullable) with writers, not gathered; NULL: the VM writer alone */
+
+    const char *const *vms;       /* (nullable) names or UUIDs; NULL: all of the set */
+    const char *to_dir;           /* (nullable) where disks go instead; absolute; made when absent */
+    bool start;                   /* start each VM, or resume it from its saved RAM */
+    bool keep_old;                /* what was set aside stays, and is named */
+    bool dry_run;                 /* plan only */
+
+    KvssRestoreProgress progress; /* (nullable) */
+    gpointer progress_data;
+    GCancellable *cancellable;    /* (nullable) */
+} KvssRestoreOptions;
+
+typedef struct {
+    char *target, *format;
+    char *path;
+    uint64_t size;          /* guest-visible bytes */
+    uint64_t bytes_written; /* data, not holes */
+} KvssRestoredDisk;
+
+typedef struct {
+    char *type, *source;    /* "network", "default"; source may be NULL */
+    char *mac;              /* (nullable) */
+    bool is_connected;      /* false: what it was connected to is not here; its link is down */
+} KvssRestoredNetwork;
+
+typedef struct {
+    char *name, *uuid;
+    char *state;            /* libvirt's word, or "saved" */
+    GPtrArray *disks;       /* KvssRestoredDisk */
+    GPtrArray *networks;    /* KvssRestoredNetwork */
+    GPtrArray *notes;       /* char*: what a person should know */
+} KvssRestoredVm;
+
+typedef struct {
+    GPtrArray *vms;         /* KvssRestoredVm */
+    GPtrArray *steps;       /* char*: what is done, in order, one phrase each; for --dry-run */
+    bool is_partial;        /* exit code 3: a link is down, a disk was not covered, a VM did not start */
+    char *warning;          /* (nullable) the restore stands, but this went wrong after it */
+    double seconds;
+} KvssRestoreResult;
+
+void kvss_restore_result_clear(KvssRestoreResult *result);
+
+/**
+ * kvss_restore_run:
+ *
+ * True: every chosen VM is restored, registered and in its state, and that
+ * survives a crash; or, with dry_run, the plan holds. False: nothing was changed,
+ * or all was taken back; what could not be taken back is in the journal for doctor,
+ * and @error says so.
+ *
+ * Errors: KVSS_RESTORE_ERROR_*; those of the repository, the coordinator, the host;
+ * KVSS_IO_ERROR (NO_SPACE, CANCELLED). Blocks: until done.
+ */
+bool kvss_restore_run(const KvssRestoreOptions *options, KvssRestoreResult *out_result,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;

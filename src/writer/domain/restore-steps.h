@@ -1,0 +1,45 @@
+/*
+ * restore-steps.h - PreRestore and PostRestore of the VM writer
+ *
+ * What the requester prepares on each selected component (see also component.h):
+ *
+ *   name, display_name   UUID and name the VM will have
+ *   state                its state at the backup; what a saved VM goes back to
+ *   metadata             the writer's own text from the backup: JSON, {"autostart":true}
+ *   restore_options      JSON: {"keep-old":true,"stop":true}; "stop": a VM that cannot be
+ *                        saved may be shut off without its memory (it was said beforehand)
+ *   disks[]              path: where the disk is restored to; kind "file" or "block"; format
+ *   files[]              "domain.xml": bytes, the definition as it was;
+ *                        "nvram.fd", "tpm/...": path, where they are restored to;
+ *                        "state.save": path, the save image, restored beside the disks
+ *
+ * All acts go to set->run; a failure undoes the whole run.
+ */
+#pragma once
+
+#include "vss/snapshot-set.h"
+
+struct KvssHost;
+
+/**
+ * kvss_vm_pre_restore:
+ *
+ * For each VM of the set that exists on the host (by UUID): saved if it runs or is
+ * paused, its files and its managed save image set aside beside where they lie
+ * (NAME.kvss-old-ID), its definition, autostart, snapshots and checkpoints
+ * written to the journal, then undefined. Files in the way that belong to no VM are
+ * set aside too. On failure every VM is as it was.
+ */
+bool kvss_vm_pre_restore(struct KvssHost *host, KvssSnapshotSet *set, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_vm_post_restore:
+ *
+ * With restore_status ALL on every component: each definition is corrected to where
+ * its files are, registered, its autostart set, its saved state put back. With any
+ * other status nothing is registered, the old VMs are put back, and this fails:
+ * component and writer say so.
+ */
+bool kvss_vm_post_restore(struct KvssHost *host, KvssSnapshotSet *set, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
