@@ -356,6 +356,8 @@ kvss_coordinator_provider_of(KvssCoordinator *c, const KvssDisk *disk)
 static bool
 fail(KvssCoordinator *c)
 {
+    if (c->cancellable)
+        g_cancellable_cancel(c->cancellable); /* whoever is stuck should come back */
     round_undo(c);
     enter(c, SET_ABORTED);
     return false;
@@ -440,9 +442,13 @@ kvss_coordinator_backup_complete(KvssCoordinator *c, GError **error)
 
 /* --- restore ---------------------------------------------------------------------- */
 
-/* To a writer, "nothing was written" means: put back what you have set aside. */
-static void
-say_nothing_was_written(KvssCoordinator *c)
+/*
+ * Nothing was written: to a writer that means to put back what it has set aside.
+ * PostRestore is an event like others and may look at the cancellable, so it gets
+ * a fresh one.
+ */
+static bool
+fail_restore(KvssCoordinator *c)
 {
     for (guint i = 0; i < c->set->components->len; i++) {
         KvssComponent *component = g_ptr_array_index(c->set->components, i);
@@ -450,6 +456,10 @@ say_nothing_was_written(KvssCoordinator *c)
         if (component->restore_status == KVSS_RS_UNDEFINED)
             component->restore_status = KVSS_RS_NONE;
     }
+    cancel_detach(c);
+    round_undo(c);
+    enter(c, SET_ABORTED);
+    return false;
 }
 
 bool
@@ -459,10 +469,8 @@ kvss_coordinator_pre_restore(KvssCoordinator *c, GError **error)
         return false;
 
     cancel_attach(c);
-    if (!round_run(c, KVSS_STEP_PRE_RESTORE, error)) {
-        say_nothing_was_written(c);
-        return fail(c);
-    }
+    if (!round_run(c, KVSS_STEP_PRE_RESTORE, error))
+        return fail_restore(c);
     enter(c, SET_RESTORING);
     return true;
 }
@@ -486,7 +494,5 @@ kvss_coordinator_abort(KvssCoordinator *c)
 {
     if (!(may_follow[c->state] & TO(ABORTED)))
         return; /* at its end already */
-    if (c->state == SET_RESTORING)
-        say_nothing_was_written(c);
-    (void) fail(c);
+    (void) (c->state == SET_RESTORING ? fail_restore(c) : fail(c));
 }

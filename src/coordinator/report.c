@@ -78,42 +78,53 @@ append_names(KvssCoordinator *c, const KvssWriter *writer, GString *text)
 }
 
 static void
+append_who(const Call *call, GString *text)
+{
+    g_string_append_printf(text, "%s %s: %s", call->to->writer ? "writer" : "provider",
+                           participant_name(call->to), kvss_step(call->step)->name);
+}
+
+static void
 append_given_up(KvssCoordinator *c, const Call *call, GString *text)
 {
-    bool is_writer = call->to->writer != NULL;
     gint64 start_us;
 
     g_mutex_lock(&c->estate->lock);
     start_us = call->start_us;
     g_mutex_unlock(&c->estate->lock);
 
-    g_string_append_printf(text, "%s %s: %s: no answer within ", is_writer ? "writer" : "provider",
-                           participant_name(call->to), kvss_step(call->step)->name);
+    append_who(call, text);
+    g_string_append(text, ": no answer within ");
     append_limit(text, g_get_real_time() - start_us);
-    if (is_writer && call->step != KVSS_STEP_IDENTIFY)
+    if (call->to->writer && call->step != KVSS_STEP_IDENTIFY)
         append_names(c, call->to->writer, text);
 }
 
-/* Returns: false if none of the writer's components failed. */
+/* A writer speaks of its own components, a provider of any. */
+static bool
+is_its_component(const Participant *p, const KvssComponent *component)
+{
+    return !p->writer || g_ptr_array_find(p->writer->components, component, NULL);
+}
+
+/* Returns: false if none of its components failed. */
 static bool
 append_components(KvssCoordinator *c, const Call *call, GString *text)
 {
-    const KvssWriter *writer = call->to->writer;
-    const char *separator = "";
+    bool any = false;
 
-    for (guint i = 0; writer && i < writer->components->len; i++) {
-        const KvssComponent *component = g_ptr_array_index(writer->components, i);
+    for (guint i = 0; i < c->set->components->len; i++) {
+        const KvssComponent *component = g_ptr_array_index(c->set->components, i);
 
-        if (!is_chosen(c, component) || component->failure == KVSS_S_OK)
+        if (!is_its_component(call->to, component) || component->failure == KVSS_S_OK)
             continue;
-        if (!*separator)
-            g_string_append_printf(text, "writer %s: %s: ", participant_name(call->to),
-                                   kvss_step(call->step)->name);
-        g_string_append_printf(text, "%s%s: %s", separator, component->display_name,
+        if (!any)
+            append_who(call, text);
+        g_string_append_printf(text, "%s%s: %s", any ? "; " : ": ", component->display_name,
                                component->failure_message);
-        separator = "; ";
+        any = true;
     }
-    return *separator;
+    return any;
 }
 
 static void

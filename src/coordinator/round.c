@@ -331,7 +331,7 @@ see_off(KvssCoordinator *c, GPtrArray *calls)
     ok = calls->len == posted;
     ok = judge(c, calls) && ok;
     if (!ok)
-        g_debug("set %s: not everything could be taken back in time", c->set->id);
+        g_debug("set %s: not everything ended well", c->set->id);
     return ok;
 }
 
@@ -372,8 +372,6 @@ undo_providers(KvssCoordinator *c)
 void
 round_undo(KvssCoordinator *c)
 {
-    if (c->cancellable)
-        g_cancellable_cancel(c->cancellable); /* whoever is stuck should come back */
     c->window_end_us = 0;
     undo_writers(c);
     undo_providers(c);

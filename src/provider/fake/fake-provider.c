@@ -1,0 +1,198 @@
+/*
+ * fake-provider.c - shadow copies of nothing
+ */
+#include "provider/fake/fake-provider.h"
+
+#include "stream/source.h"
+
+typedef struct {
+    KvssProvider provider;
+    KvssProviderOps ops; /* its own, for the name */
+    char *name, *target;
+    Script *script;
+
+    GMutex lock;         /* abort may come while a step is stuck */
+    guint scratch, copies;
+} FakeProvider;
+
+static void
+change(FakeProvider *self, guint scratch, guint copies)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+
+    self->scratch = scratch;
+    self->copies = copies;
+    script_set_held(self->script, scratch + copies);
+}
+
+static guint
+count_mine(const FakeProvider *self, const KvssComponent *component)
+{
+    guint n = 0;
+
+    for (guint i = 0; i < component->disks->len; i++) {
+        const KvssDisk *disk = g_ptr_array_index(component->disks, i);
+
+        n += g_strcmp0(disk->provider, self->name) == 0;
+    }
+    return n;
+}
+
+/* Goes through the set's components as far as the script lets it. */
+static bool
+walk(FakeProvider *self, KvssSnapshotSet *set, const ScriptAct *act, guint *out_disks,
+     GError **error)
+{
+    *out_disks = 0;
+    for (guint i = 0; i < set->components->len; i++) {
+        KvssComponent *component = g_ptr_array_index(set->components, i);
+
+        if (act->is_refusal && act->index == i) {
+            kvss_component_fail(component, act->code, "cannot be cut");
+            return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "%s cannot be cut",
+                              component->display_name);
+        }
+        *out_disks += count_mine(self, component);
+    }
+    return true;
+}
+
+static bool
+play(KvssProvider *p, KvssProviderStep step, KvssSnapshotSet *set, GError **error)
+{
+    FakeProvider *self = (FakeProvider *) p;
+    ScriptAct act;
+    guint disks;
+    bool ok;
+
+    if (!script_play(self->script, kvss_provider_step_name(step), set->cancellable, &act, error))
+        return false;
+    if (act.is_lie)
+        return true;
+    if (step == KVSS_PROVIDER_STEP_BEGIN_PREPARE)
+        change(self, 1, 0);
+    ok = walk(self, set, &act, &disks, error);
+    if (step == KVSS_PROVIDER_STEP_COMMIT)
+        change(self, 1, disks); /* also when it fails half-way */
+    return ok;
+}
+
+/* --- the table ---------------------------------------------------------------- */
+
+static bool
+fake_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d, char **out_reason)
+{
+    FakeProvider *self = (FakeProvider *) p;
+
+    if (!self->target || g_str_equal(self->target, d->target))
+        return true;
+    *out_reason = g_strdup_printf("cuts %s only", self->target);
+    return false;
+}
+
+#define STEP(function, step)                                                        \
+    static bool function(KvssProvider *p, KvssSnapshotSet *set, GError **error)       \
+    {                                                                               \
+        return play(p, KVSS_PROVIDER_STEP_##step, set, error);                      \
+    }
+
+STEP(fake_begin_prepare, BEGIN_PREPARE)
+STEP(fake_end_prepare, END_PREPARE)
+STEP(fake_pre_commit, PRE_COMMIT)
+STEP(fake_commit, COMMIT)
+STEP(fake_post_commit, POST_COMMIT)
+STEP(fake_pre_final_commit, PRE_FINAL_COMMIT)
+STEP(fake_post_final_commit, POST_FINAL_COMMIT)
+
+GBytes *
+fake_provider_content(const KvssComponent *component, const KvssDisk *disk)
+{
+    g_autofree char *mark = g_strdup_printf("%s/%s\n", component->name, disk->target);
+    GString *text = g_string_sized_new(disk->size);
+
+    while (text->len < disk->size)
+        g_string_append(text, mark);
+    g_string_truncate(text, disk->size);
+    return g_string_free_to_bytes(text);
+}
+
+static struct KvssSource *
+fake_open(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error)
+{
+    FakeProvider *self = (FakeProvider *) p;
+    g_autoptr(GBytes) bytes = fake_provider_content(c, d);
+
+    if (self->copies > 0)
+        return kvss_source_new_bytes(bytes);
+    kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND, "there is no shadow copy");
+    return NULL;
+}
+
+static void
+end(KvssProvider *p, const char *event)
+{
+    FakeProvider *self = (FakeProvider *) p;
+    ScriptAct act;
+
+    if (script_play(self->script, event, NULL, &act, NULL) && !act.is_lie)
+        change(self, 0, 0);
+}
+
+static void
+fake_delete_copies(KvssProvider *p, KvssSnapshotSet *set)
+{
+    end(p, "DeleteSnapshots");
+}
+
+static void
+fake_abort(KvssProvider *p, KvssSnapshotSet *set)
+{
+    end(p, "AbortSnapshots");
+}
+
+static void
+fake_free(KvssProvider *p)
+{
+    FakeProvider *self = (FakeProvider *) p;
+
+    kvss_provider_clear(p);
+    g_mutex_clear(&self->lock);
+    g_free(self->name);
+    g_free(self->target);
+    script_set_freed(self->script);
+    script_unref(self->script);
+    g_free(self);
+}
+
+static const KvssProviderOps fake_ops = {
+    .id = "0b5e1d0c-6d3c-4a52-9c5e-4b6a7a6f5a02",
+    .version = "1",
+    .type = "software",
+    .is_supported = fake_is_supported,
+    .begin_prepare = fake_begin_prepare,
+    .end_prepare = fake_end_prepare,
+    .pre_commit = fake_pre_commit,
+    .commit = fake_commit,
+    .post_commit = fake_post_commit,
+    .pre_final_commit = fake_pre_final_commit,
+    .post_final_commit = fake_post_final_commit,
+    .open = fake_open,
+    .delete_copies = fake_delete_copies,
+    .abort = fake_abort,
+    .free = fake_free,
+};
+
+KvssProvider *
+fake_provider_new(Script *script, const char *name, const char *target)
+{
+    FakeProvider *self = g_new0(FakeProvider, 1);
+
+    self->name = g_strdup(name);
+    self->target = g_strdup(target);
+    self->script = script_ref(script);
+    g_mutex_init(&self->lock);
+    self->ops = fake_ops;
+    self->ops.name = self->name;
+    kvss_provider_init(&self->provider, &self->ops);
+    return &self->provider;
+}

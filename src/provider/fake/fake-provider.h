@@ -1,0 +1,24 @@
+/*
+ * fake-provider.h - shadow copies of nothing, for tests
+ *
+ * BeginPrepareSnapshot takes scratch space, CommitSnapshots makes a shadow copy
+ * of each of its disks; the end takes all of it away. script_held() counts both.
+ */
+#pragma once
+
+#include "provider/provider.h"
+#include "vss/fake/script.h"
+
+/**
+ * fake_provider_new:
+ * @script: (keeps a reference) what goes wrong; a refusal's index counts the set's components
+ * @name: unique among providers
+ * @target: (nullable) the only disk target it supports; NULL: any
+ *
+ * A disk's source reads as its component's name and target, "web-0/vda\n", over
+ * and over.
+ */
+KvssProvider *fake_provider_new(Script *script, const char *name, const char *target);
+
+/** The bytes that such a source gives. */
+GBytes *fake_provider_content(const KvssComponent *component, const KvssDisk *disk);
