@@ -1,0 +1,205 @@
+/*
+ * backend.c - the wrapper around KvssBackendOps: place in every error, the
+ * choice of a backend by location
+ */
+#include "repository/backend/backend.h"
+
+#include <string.h>
+
+static const char *const type_names[KVSS_FILE_N_TYPES] = {
+    [KVSS_FILE_CONFIG] = "config", [KVSS_FILE_KEY] = "key",     [KVSS_FILE_LOCK] = "lock",
+    [KVSS_FILE_SNAPSHOT] = "snapshot", [KVSS_FILE_INDEX] = "index", [KVSS_FILE_DATA] = "pack",
+};
+
+const char *
+kvss_file_type_name(KvssFileType type)
+{
+    g_assert(type < KVSS_FILE_N_TYPES);
+    return type_names[type];
+}
+
+static bool
+location_is_remote(const char *location)
+{
+    static const char *const schemes[] = { "rest:", "s3:", "sftp:", "rclone:", "b2:",
+                                           "azure:", "gs:", "swift:" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(schemes); i++)
+        if (g_str_has_prefix(location, schemes[i]))
+            return true;
+    return false;
+}
+
+/* The folder that @location means; NULL with an error for what this build cannot reach. */
+static const char *
+location_to_path(const char *location, GError **error)
+{
+    if (location_is_remote(location)) {
+        kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_UNSUPPORTED,
+                   "repository %s: this build keeps repositories in local folders only", location);
+        return NULL;
+    }
+    return g_str_has_prefix(location, "local:") ? location + strlen("local:") : location;
+}
+
+KvssBackend *
+kvss_backend_open(const char *location, GError **error)
+{
+    const char *path = location_to_path(location, error);
+
+    return path ? kvss_backend_open_local(path, error) : NULL;
+}
+
+KvssBackend *
+kvss_backend_create(const char *location, GError **error)
+{
+    const char *path = location_to_path(location, error);
+
+    return path ? kvss_backend_create_local(path, error) : NULL;
+}
+
+void
+kvss_backend_free(KvssBackend *backend)
+{
+    if (backend)
+        backend->ops->free(backend);
+}
+
+/* Adds the place; "no room" becomes our own code, with what to do. Returns: @ok. */
+static bool
+finish_call(KvssBackend *backend, const char *what, const char *name, bool ok, GError **error)
+{
+    if (ok || !error || !*error)
+        return ok;
+    if (g_error_matches(*error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE)) {
+        g_autofree char *why = g_strdup((*error)->message);
+
+        g_clear_error(error);
+        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_NO_SPACE,
+                          "repository %s is full (%s); nothing in it was damaged: make room "
+                          "there and run again", backend->location, why);
+    }
+    if (name && *name)
+        g_prefix_error(error, "repository %s: %s %.8s: ", backend->location, what, name);
+    else
+        g_prefix_error(error, "repository %s: %s: ", backend->location, what);
+    return false;
+}
+
+GArray *
+kvss_backend_list(KvssBackend *backend, KvssFileType type, GError **error)
+{
+    g_autoptr(GArray) files = g_array_new(FALSE, FALSE, sizeof(KvssStoredFile));
+    bool ok = backend->ops->list(backend, type, files, error);
+
+    if (!finish_call(backend, kvss_file_type_name(type), NULL, ok, error))
+        return NULL;
+    return g_steal_pointer(&files);
+}
+
+bool
+kvss_backend_size(KvssBackend *backend, KvssFileType type, const char *name, uint64_t *out_size,
+                  GError **error)
+{
+    return finish_call(backend, kvss_file_type_name(type), name,
+                       backend->ops->size(backend, type, name, out_size, error), error);
+}
+
+bool
+kvss_backend_read(KvssBackend *backend, KvssFileType type, const char *name, uint64_t offset,
+                  void *buffer, size_t length, GError **error)
+{
+    bool ok = backend->ops->read(backend, type, name, offset, buffer, length, error);
+
+    return finish_call(backend, kvss_file_type_name(type), name, ok, error);
+}
+
+GBytes *
+kvss_backend_read_all(KvssBackend *backend, KvssFileType type, const char *name,
+                      size_t max_length, GError **error)
+{
+    g_autofree uint8_t *data = NULL;
+    uint64_t size;
+
+    if (!kvss_backend_size(backend, type, name, &size, error))
+        return NULL;
+    if (size > max_length) {
+        bool ok = kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
+                             "%" G_GUINT64_FORMAT " bytes are more than such a file may have", size);
+
+        (void) finish_call(backend, kvss_file_type_name(type), name, ok, error);
+        return NULL;
+    }
+    data = g_malloc(size + 1);
+    if (!kvss_backend_read(backend, type, name, 0, data, size, error))
+        return NULL;
+    return g_bytes_new_take(g_steal_pointer(&data), size);
+}
+
+bool
+kvss_backend_put(KvssBackend *backend, KvssFileType type, const char *name, const void *data,
+                 size_t length, GError **error)
+{
+    return finish_call(backend, kvss_file_type_name(type), name,
+                       backend->ops->put(backend, type, name, data, length, error), error);
+}
+
+bool
+kvss_backend_remove(KvssBackend *backend, KvssFileType type, const char *name, GError **error)
+{
+    return finish_call(backend, kvss_file_type_name(type), name,
+                       backend->ops->remove(backend, type, name, error), error);
+}
+
+bool
+kvss_backend_sync(KvssBackend *backend, GError **error)
+{
+    return finish_call(backend, "sync", NULL, backend->ops->sync(backend, error), error);
+}
+
+void
+kvss_backend_drop_remains(KvssBackend *backend)
+{
+    if (backend->ops->drop_remains)
+        backend->ops->drop_remains(backend);
+}
+
+bool
+kvss_backend_is_read_only(KvssBackend *backend)
+{
+    return backend->ops->is_read_only && backend->ops->is_read_only(backend);
+}
+
+KvssSpool *
+kvss_spool_new(KvssBackend *backend, GError **error)
+{
+    KvssSpool *spool = backend->ops->spool_new(backend, error);
+
+    (void) finish_call(backend, "new pack", NULL, spool != NULL, error);
+    return spool;
+}
+
+bool
+kvss_spool_append(KvssSpool *spool, const void *data, size_t length, GError **error)
+{
+    KvssBackend *backend = spool->backend;
+
+    return finish_call(backend, "new pack", NULL,
+                       backend->ops->spool_append(spool, data, length, error), error);
+}
+
+bool
+kvss_spool_store(KvssSpool *spool, KvssFileType type, const char *name, GError **error)
+{
+    KvssBackend *backend = spool->backend;
+
+    return finish_call(backend, kvss_file_type_name(type), name,
+                       backend->ops->spool_store(spool, type, name, error), error);
+}
+
+void
+kvss_spool_free(KvssSpool *spool)
+{
+    if (spool)
+        spool->backend->ops->spool_free(spool);
+}

@@ -1,0 +1,130 @@
+/*
+ * backend.h - where a repository's files lie: a local folder, later REST and S3
+ *
+ * A file is named by its type and (but for the config) 64 hex digits. A stored
+ * file never changes. Implementations fill KvssBackendOps; callers use the
+ * functions, which add the place to every error and turn "no room" into
+ * KVSS_REPOSITORY_ERROR_NO_SPACE with what to do.
+ *
+ * Threads: any number, in every function.
+ */
+#pragma once
+
+#include "repository/repository.h"
+
+typedef enum {
+    KVSS_FILE_CONFIG,
+    KVSS_FILE_KEY,
+    KVSS_FILE_LOCK,
+    KVSS_FILE_SNAPSHOT,
+    KVSS_FILE_INDEX,
+    KVSS_FILE_DATA,
+    KVSS_FILE_N_TYPES
+} KvssFileType;
+
+/** "key", "pack", ...: the word for messages. */
+const char *kvss_file_type_name(KvssFileType type);
+
+typedef struct {
+    uint8_t id[KVSS_ID_LENGTH];
+    uint64_t size;
+} KvssStoredFile;
+
+typedef struct KvssBackend KvssBackend;
+
+/** A file that is being written and has no name yet. One thread at a time. */
+typedef struct {
+    KvssBackend *backend;
+} KvssSpool;
+
+typedef struct {
+    const char *name; /* "local" */
+
+    /* Appends to @out_files (element-type KvssStoredFile), in no order; other names are passed over. */
+    bool (*list)(KvssBackend *backend, KvssFileType type, GArray *out_files, GError **error);
+
+    bool (*size)(KvssBackend *backend, KvssFileType type, const char *name, uint64_t *out_size,
+                 GError **error);
+
+    /* Exactly @length bytes from @offset. */
+    bool (*read)(KvssBackend *backend, KvssFileType type, const char *name, uint64_t offset,
+                 void *buffer, size_t length, GError **error);
+
+    /* A small file at once: durable when it returns. */
+    bool (*put)(KvssBackend *backend, KvssFileType type, const char *name, const void *data,
+                size_t length, GError **error);
+
+    /* Durable when it returns. Absent is KVSS_IO_ERROR_NOT_FOUND. */
+    bool (*remove)(KvssBackend *backend, KvssFileType type, const char *name, GError **error);
+
+    /* Large files: append, then store once; free without a store leaves nothing. */
+    KvssSpool *(*spool_new)(KvssBackend *backend, GError **error);
+    bool (*spool_append)(KvssSpool *spool, const void *data, size_t length, GError **error);
+    bool (*spool_store)(KvssSpool *spool, KvssFileType type, const char *name, GError **error);
+    void (*spool_free)(KvssSpool *spool);
+
+    /* Makes every store before it durable. */
+    bool (*sync)(KvssBackend *backend, GError **error);
+
+    /* Removes what dead writers left half-written. NULL: none can be. Best effort. */
+    void (*drop_remains)(KvssBackend *backend);
+
+    /* Can nothing be written here? NULL: no. */
+    bool (*is_read_only)(KvssBackend *backend);
+
+    void (*free)(KvssBackend *backend);
+} KvssBackendOps;
+
+struct KvssBackend {
+    const KvssBackendOps *ops;
+    char *location; /* for messages */
+};
+
+/** A repository that is there. MISSING when it is not; UNSUPPORTED for rest: and s3: in this build. */
+KvssBackend *kvss_backend_open(const char *location, GError **error);
+
+/** Makes the folders of a new one. EXISTS, MISSING. Freed without a config put: they are removed again. */
+KvssBackend *kvss_backend_create(const char *location, GError **error);
+
+void kvss_backend_free(KvssBackend *backend);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssBackend, kvss_backend_free)
+
+GArray *kvss_backend_list(KvssBackend *backend, KvssFileType type, GError **error);
+bool kvss_backend_size(KvssBackend *backend, KvssFileType type, const char *name,
+                       uint64_t *out_size, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_backend_read(KvssBackend *backend, KvssFileType type, const char *name, uint64_t offset,
+                       void *buffer, size_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** The whole file; one that is larger than @max_length is CORRUPT. */
+GBytes *kvss_backend_read_all(KvssBackend *backend, KvssFileType type, const char *name,
+                              size_t max_length, GError **error);
+bool kvss_backend_put(KvssBackend *backend, KvssFileType type, const char *name, const void *data,
+                      size_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_backend_remove(KvssBackend *backend, KvssFileType type, const char *name,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_backend_sync(KvssBackend *backend, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void kvss_backend_drop_remains(KvssBackend *backend);
+bool kvss_backend_is_read_only(KvssBackend *backend);
+
+KvssSpool *kvss_spool_new(KvssBackend *backend, GError **error);
+bool kvss_spool_append(KvssSpool *spool, const void *data, size_t length, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_spool_store:
+ *
+ * Syncs the content and gives it its name; the name itself is durable after
+ * kvss_backend_sync(). After a failure the spool can only be freed.
+ */
+bool kvss_spool_store(KvssSpool *spool, KvssFileType type, const char *name, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+void kvss_spool_free(KvssSpool *spool);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSpool, kvss_spool_free)
+
+/* backend/local.c; @path is a folder. */
+KvssBackend *kvss_backend_open_local(const char *path, GError **error);
+KvssBackend *kvss_backend_create_local(const char *path, GError **error);
+
+/** Without opening the repository: for locks that a dead process left. */
+bool kvss_backend_local_remove_lock(const char *path, const char *name, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;

@@ -1,0 +1,49 @@
+/*
+ * pack.h - a file of blobs
+ *
+ *   blob | blob | ... | seal(header) | length of the sealed header (4 bytes, little-endian)
+ *
+ * A header entry: a byte of kind (0 data, 1 tree; 2 and 3 the same, compressed), the stored
+ * length (4 bytes LE), when compressed the plain length (4 bytes LE), the id.
+ * The file is named by the SHA-256 of all of it.
+ *
+ * Source: restic's design document, "Pack Format".
+ */
+#pragma once
+
+#include "repository/repository-private.h"
+
+/* restic's own bound: a header of 16 MiB. */
+#define KVSS_PACK_HEADER_MAX (16u << 20)
+
+/** A header's plaintext. @entries: (element-type KvssPackEntry), in order of offset. */
+GByteArray *kvss_pack_header_build(const GArray *entries);
+
+/** The other way; offsets are added up. (element-type KvssPackEntry). Errors: CORRUPT. */
+GArray *kvss_pack_header_parse(const void *data, size_t length, GError **error);
+
+/** A pack in the making. One thread at a time. */
+typedef struct KvssPack KvssPack;
+
+KvssPack *kvss_pack_new(KvssBackend *backend, bool is_tree, GError **error);
+
+/** After an error the pack can only be freed. */
+bool kvss_pack_append(KvssPack *pack, const uint8_t id[KVSS_ID_LENGTH],
+                      const KvssSealedBlob *blob, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+bool kvss_pack_is_full(const KvssPack *pack);
+bool kvss_pack_is_tree(const KvssPack *pack);
+
+/**
+ * kvss_pack_finish:
+ * @out_indexed: its entries: the caller unrefs them
+ * @out_header_length: bytes that the header added
+ *
+ * Header, name, sync; the name is durable after kvss_backend_sync().
+ */
+bool kvss_pack_finish(KvssPack *pack, KvssCodec *codec, KvssIndexedPack *out_indexed,
+                      uint64_t *out_header_length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Unfinished, nothing of it stays. Accepts NULL. */
+void kvss_pack_free(KvssPack *pack);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssPack, kvss_pack_free)

@@ -1,0 +1,36 @@
+/*
+ * packer.h - new blobs into packs, packs into the index
+ *
+ *   add() in many threads ──▶ open packs ──full──▶ finisher thread: header, sync, rename
+ *                                                     └─ now and then ──▶ index file
+ *
+ * A few packs are open at once, at most one a thread; a blob's thread writes it
+ * to the pack's file itself. Syncing waits on the disk, so one thread of its own
+ * does that, and a short queue before it keeps memory and unsynced data bounded.
+ */
+#pragma once
+
+#include "repository/repository-private.h"
+
+typedef struct KvssPacker KvssPacker;
+
+KvssPacker *kvss_packer_new(KvssRepository *repository);
+
+/**
+ * kvss_packer_add:
+ *
+ * Stores one blob, claimed before. It can be found when its pack is complete.
+ * May wait for the disk. After an error of any thread all calls give that error.
+ * Threads: any.
+ */
+bool kvss_packer_add(KvssPacker *packer, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
+                     const KvssSealedBlob *blob, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Everything added is in packs that an index file names, all of it durable. */
+bool kvss_packer_flush(KvssPacker *packer, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Bytes written into packs so far. Threads: any. */
+uint64_t kvss_packer_bytes(KvssPacker *packer);
+
+/** Without a flush: what can still be completed is, so that a later run finds it. Accepts NULL. */
+void kvss_packer_free(KvssPacker *packer);

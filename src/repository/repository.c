@@ -1,0 +1,208 @@
+/*
+ * repository.c - create, open, close
+ */
+#include "repository/json.h"
+#include "repository/key.h"
+#include "repository/polynomial.h"
+#include "repository/repository-private.h"
+
+#include <string.h>
+
+G_DEFINE_QUARK(kvss-repository-error-quark, kvss_repository_error)
+
+#define VERSION 2
+
+/* ---- the config file: sealed JSON, never compressed ---- */
+
+static bool
+config_write(KvssBackend *backend, const KvssKey *key, const char *id, GError **error)
+{
+    g_autoptr(KvssCrypto) crypto = kvss_crypto_new(key);
+    g_autofree char *json = g_strdup_printf(
+        "{\"version\":%d,\"id\":\"%s\",\"chunker_polynomial\":\"%" G_GINT64_MODIFIER "x\"}",
+        VERSION, id, kvss_polynomial_random());
+    size_t length = strlen(json);
+    g_autofree uint8_t *sealed = g_malloc(length + KVSS_CRYPTO_OVERHEAD);
+
+    memcpy(sealed + KVSS_CRYPTO_IV_LENGTH, json, length);
+    kvss_crypto_seal(crypto, sealed, length);
+    return kvss_backend_put(backend, KVSS_FILE_CONFIG, "", sealed, length + KVSS_CRYPTO_OVERHEAD,
+                            error);
+}
+
+static bool
+config_check_version(uint64_t version, GError **error)
+{
+    if (version == VERSION)
+        return true;
+    return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_FORMAT,
+                      "config: repository version %" G_GUINT64_FORMAT " is not known to this "
+                      "build, which knows version 2 (\"restic migrate upgrade_repo_v2\" makes "
+                      "version 2 of version 1)", version);
+}
+
+static bool
+config_parse(GBytes *text, char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
+{
+    uint8_t id[KVSS_ID_LENGTH];
+    bool has_id = false;
+    uint64_t version = 0;
+    KvssJsonText key;
+    KvssJson json;
+
+    kvss_json_init(&json, g_bytes_get_data(text, NULL), g_bytes_get_size(text));
+    kvss_json_object(&json);
+    while (kvss_json_key(&json, &key)) {
+        if (kvss_json_text_is(&key, "version")) {
+            version = kvss_json_uint(&json);
+        } else if (kvss_json_text_is(&key, "id")) {
+            kvss_json_id(&json, id);
+            has_id = true;
+        } else {
+            kvss_json_skip(&json);
+        }
+    }
+    if (!has_id)
+        kvss_json_fail(&json, "the id is missing");
+    if (!kvss_json_finish(&json, error)) {
+        g_prefix_error(error, "config is damaged: ");
+        return false;
+    }
+    if (!config_check_version(version, error))
+        return false;
+    kvss_id_to_hex(id, out_id);
+    return true;
+}
+
+static bool
+config_read(KvssBackend *backend, KvssCodecPool *codecs, char out_id[KVSS_ID_HEX_LENGTH + 1],
+            GError **error)
+{
+    g_autoptr(KvssCodec) codec = NULL;
+    g_autoptr(GBytes) json = NULL;
+    g_autoptr(GBytes) stored
+        = kvss_backend_read_all(backend, KVSS_FILE_CONFIG, "", KVSS_CONFIG_MAX, error);
+
+    if (!stored)
+        return false;
+    codec = kvss_codec_take(codecs);
+    json = kvss_codec_open_document(codec, stored, KVSS_CONFIG_MAX, error);
+    if (!json) {
+        g_prefix_error(error, "config is damaged: ");
+        return false;
+    }
+    return config_parse(json, out_id, error);
+}
+
+/* ---- create ---- */
+
+/* The config comes last: until it is there, the folder is no repository. */
+static bool
+fill_new(KvssBackend *backend, const char *password, const char *id, GError **error)
+{
+    KvssKey master;
+    bool ok;
+
+    kvss_key_generate(&master);
+    ok = kvss_key_add(backend, password, &master, error)
+        && config_write(backend, &master, id, error);
+    kvss_key_wipe(&master);
+    return ok;
+}
+
+bool
+kvss_repository_init(const char *location, const char *password, char **out_id, GError **error)
+{
+    g_autoptr(KvssBackend) backend = NULL;
+    char hex[KVSS_ID_HEX_LENGTH + 1];
+    uint8_t id[KVSS_ID_LENGTH];
+
+    g_return_val_if_fail(password && *password, false);
+    backend = kvss_backend_create(location, error);
+    if (!backend)
+        return false;
+    kvss_crypto_random(id, sizeof id);
+    kvss_id_to_hex(id, hex);
+    if (!fill_new(backend, password, hex, error))
+        return false; /* freeing the backend takes back what was made */
+    if (out_id)
+        *out_id = g_strdup(hex);
+    return true;
+}
+
+/* ---- open ---- */
+
+static bool
+open_keys(KvssRepository *repository, const char *password, GError **error)
+{
+    KvssKey master;
+
+    if (!kvss_key_open(repository->backend, password, &master, error))
+        return false;
+    repository->codecs = kvss_codec_pool_new(&master);
+    kvss_key_wipe(&master);
+    return true;
+}
+
+/*
+ * Looking at a repository on read-only media needs no lock: nobody removes
+ * anything through this mount, and there is no way to make one.
+ */
+static bool
+open_lock(KvssRepository *repository, const char *state_dir, GError **error)
+{
+    g_autoptr(GError) local_error = NULL;
+
+    repository->lock = kvss_lock_take(repository->backend, repository->codecs, state_dir,
+                                      &local_error);
+    if (repository->lock)
+        return true;
+    if (repository->mode == KVSS_REPOSITORY_LOOK
+        && kvss_backend_is_read_only(repository->backend)) {
+        g_debug("no lock: %s", local_error->message);
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&local_error));
+    return false;
+}
+
+KvssRepository *
+kvss_repository_open(const char *location, const char *password, KvssRepositoryMode mode,
+                     const char *cache_dir, const char *state_dir, GError **error)
+{
+    g_autoptr(KvssRepository) repository = g_new0(KvssRepository, 1);
+    g_autofree char *cache = NULL;
+
+    repository->mode = mode;
+    repository->backend = kvss_backend_open(location, error);
+    if (!repository->backend || !open_keys(repository, password, error)
+        || !config_read(repository->backend, repository->codecs, repository->id, error)
+        || !kvss_repository_drop_stale_locks(state_dir, false, NULL, error)
+        || !open_lock(repository, state_dir, error))
+        return NULL;
+
+    if (mode == KVSS_REPOSITORY_ADD)
+        kvss_backend_drop_remains(repository->backend);
+    if (cache_dir)
+        cache = g_build_filename(cache_dir, repository->id, NULL);
+    repository->index = kvss_index_new(repository->backend, repository->codecs, cache);
+    return g_steal_pointer(&repository);
+}
+
+void
+kvss_repository_free(KvssRepository *repository)
+{
+    if (!repository)
+        return;
+    kvss_lock_free(repository->lock);
+    kvss_index_free(repository->index);
+    kvss_codec_pool_free(repository->codecs);
+    kvss_backend_free(repository->backend);
+    g_free(repository);
+}
+
+const char *
+kvss_repository_id(const KvssRepository *repository)
+{
+    return repository->id;
+}
