@@ -166,7 +166,8 @@ class Image:
 
     def seq(self):
         """The sequence writer's number on this disk."""
-        return int(self.cat("/seq").split(b"\n")[0])
+        blocks = self.cat("/seq")
+        return max(int(blocks[at:at + 4096].split(b"\n")[0]) for at in (0, 4096))
 
     def fs_state(self):
         """"clean"; or what is wrong with the ext4: a journal that waits to be replayed, or errors."""
@@ -209,7 +210,7 @@ class Disk(Image):
             if self.kind == "ext4":
                 os.mkdir(work + "/src")
                 with open(work + "/src/seq", "wb") as file:
-                    file.write(b"0\n".ljust(4096, b"\0"))
+                    file.write(b"0\n".ljust(4096, b"\0") * 2)
                 with open(work + "/src/content", "wb") as file:
                     file.write(self.content())
                 run("mkfs.ext4", "-q", "-F", "-d", work + "/src", raw)
@@ -375,10 +376,10 @@ class Guest:
 
     def gaps(self, start=0):
         """[(milliseconds, number), ...]: pauses in the sequence as the guest saw them, from byte `start` of the console on."""
-        return [(int(a), int(b)) for a, b in re.findall(r"GAP (\d+) (\d+)", self.serial()[start:])]
+        return [(int(a), int(b)) for a, b in re.findall(r"GAP (\d+) (\d+)\r?\n", self.serial()[start:])]
 
     def mismatches(self):
-        return re.findall(r"MISMATCH .*", self.serial())
+        return re.findall(r"(MISMATCH .*)\r?\n", self.serial())
 
     # Through libvirt.
 

@@ -39,7 +39,7 @@ class LabItself(LabCase):
 
     def test_ram_and_disks_of_different_instants_show(self):
         """An old RAM image with newer disks: MISMATCH. And the journal of a disk that was cut while it was used waits."""
-        guest = self.lab.guest("db", disks=[Disk("vda"), Disk("vdb")], agent="no").define().start()
+        guest = self.lab.guest("db", agent="no").define().start()
         guest.save()
         old = self.lab.path("old.save")
         shutil.copy(guest.save_path(), old)
@@ -52,7 +52,7 @@ class LabItself(LabCase):
         shutil.copy(old, guest.save_path())
         guest.start(wait=False)
         wait_until("MISMATCH", guest.mismatches, 10)
-        self.assertIn(int(guest.mismatches()[0].split()[-1]), numbers)
+        self.assertIn(max(map(int, guest.mismatches()[0].split()[-2:])), numbers)
 
     def test_a_clean_shutdown_is_clean(self):
         guest = self.lab.guest("off").define().start()

@@ -8,7 +8,7 @@
  *
  * The sequence writer's numbers make a point in time checkable. With files a, b, c written in this order, at any instant
  * a >= b >= c >= a - 1. Before it overwrites a file it reads it back past the page cache: if the disk does not hold the
- * number that RAM remembers, RAM and disk are of different instants, and it says so on the console ("MISMATCH").
+ * numbers that RAM remembers, RAM and disk are of different instants, and it says so on the console ("MISMATCH").
  * In between it makes and removes small files, so that the journal is never idle and a cut without a freeze shows.
  */
 #define _GNU_SOURCE
@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,19 +79,55 @@ churn(const char *file, unsigned long long n)
         unlink(path);
 }
 
-static int
-run_seq(int n_files, char **files)
+struct seq_file {
+    const char *path;
+    int fd;
+    unsigned long long slot[2];     /* what the two blocks of the file hold: the last number and the one before */
+};
+
+/* The two numbers of a file, read past the page cache. */
+static bool
+seq_read(struct seq_file *file, char *buffer, unsigned long long slot[2])
 {
-    int fd[MAX_FILES];
-    unsigned long long last[MAX_FILES];
+    if (pread(file->fd, buffer, 2 * BLOCK, 0) != 2 * BLOCK)
+        return false;
+    slot[0] = strtoull(buffer, NULL, 10);
+    slot[1] = strtoull(buffer + BLOCK, NULL, 10);
+    return true;
+}
+
+/*
+ * Numbers go to the two blocks in turn. So even when RAM and disk are torn apart while a write is under way, the block that
+ * it does not touch tells.
+ */
+static void
+seq_step(struct seq_file *file, char *buffer, unsigned long long n)
+{
+    unsigned long long slot[2];
+
+    if (!seq_read(file, buffer, slot))
+        say("SEQ read %s: %s\n", file->path, strerror(errno));
+    else if (slot[0] != file->slot[0] || slot[1] != file->slot[1])
+        say("MISMATCH %s ram %llu %llu disk %llu %llu\n", file->path, file->slot[0], file->slot[1], slot[0], slot[1]);
+    memset(buffer, 0, BLOCK);
+    snprintf(buffer, BLOCK, "%llu\n", n);
+    if (pwrite(file->fd, buffer, BLOCK, n % 2 * BLOCK) != BLOCK)
+        say("SEQ write %s: %s\n", file->path, strerror(errno));
+    file->slot[n % 2] = n;
+}
+
+static int
+run_seq(int n_files, char **paths)
+{
+    struct seq_file files[MAX_FILES];
     unsigned long long n = 0;
-    char *block, *shared;
-    long long said_ms = 0, turn_ms = 0;
+    char *buffer, *shared;
+    long long said_ms = 0, turn_ms;
     int status_fd;
 
     prctl(PR_SET_NAME, "kvss-lab-seq");
     mlockall(MCL_CURRENT | MCL_FUTURE);
-    if (n_files > MAX_FILES || posix_memalign((void **)&block, BLOCK, BLOCK) != 0)
+    if (n_files > MAX_FILES || posix_memalign((void **)&buffer, BLOCK, 2 * BLOCK) != 0)
         return 1;
 
     status_fd = open("/run/seq", O_RDWR | O_CREAT | O_TRUNC, 0644);
@@ -99,31 +136,30 @@ run_seq(int n_files, char **files)
     shared = mmap(NULL, 32, PROT_READ | PROT_WRITE, MAP_SHARED, status_fd, 0);
 
     for (int i = 0; i < n_files; i++) {
-        fd[i] = open(files[i], O_RDWR | O_DIRECT | O_DSYNC);
-        if (fd[i] < 0 || pread(fd[i], block, BLOCK, 0) != BLOCK) {
-            say("SEQ cannot use %s: %s\n", files[i], strerror(errno));
+        struct seq_file *file = &files[i];
+
+        file->path = paths[i];
+        file->fd = open(paths[i], O_RDWR | O_DIRECT | O_DSYNC);
+        if (file->fd < 0 || !seq_read(file, buffer, file->slot)) {
+            say("SEQ cannot use %s: %s\n", paths[i], strerror(errno));
             return 1;
         }
-        last[i] = strtoull(block, NULL, 10);
-        if (last[i] > n)
-            n = last[i];
+        for (int j = 0; j < 2; j++)
+            if (file->slot[j] > n)
+                n = file->slot[j];
     }
     turn_ms = now_ms();
     for (;;) {
+        long long t;
+
         n++;
         for (int i = 0; i < n_files; i++) {
-            if (pread(fd[i], block, BLOCK, 0) != BLOCK || strtoull(block, NULL, 10) != last[i])
-                say("MISMATCH %s ram %llu disk %llu\n", files[i], last[i], strtoull(block, NULL, 10));
-            memset(block, 0, BLOCK);
-            snprintf(block, BLOCK, "%llu\n", n);
-            if (pwrite(fd[i], block, BLOCK, 0) != BLOCK)
-                say("SEQ write %s: %s\n", files[i], strerror(errno));
-            last[i] = n;
+            seq_step(&files[i], buffer, n);
             if (n % 16 == (unsigned)i)
-                churn(files[i], n);
+                churn(files[i].path, n);
         }
         snprintf(shared, 32, "%llu\n", n);
-        long long t = now_ms();
+        t = now_ms();
         if (t - turn_ms > 250)
             say("GAP %lld %llu\n", t - turn_ms, n);
         turn_ms = t;
