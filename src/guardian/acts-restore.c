@@ -1,12 +1,22 @@
 /*
  * acts-restore.c - the acts of a restore, taken back or completed
+ *
+ * A restore does, for each VM:      stop  aside  undefine  (files)  define
+ * and the way back is the reverse:  start  back  define    (files)  undefine
+ *
+ * Each way back can be gone again after a crash in its middle, and each one
+ * refuses while a later act of the same VM still stands: to register or start
+ * the old VM over the remains of the new one would end with neither.
  */
 #include "guardian/acts-restore.h"
+#include "base/fd.h"
 #include "host/domain.h"
 
 #include <errno.h>
+#include <libvirt/virterror.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *
@@ -15,73 +25,214 @@ detail(JsonObject *details, const char *name)
     return json_object_get_string_member_with_default(details, name, "");
 }
 
-/* What stands at "from" by now is the unfinished restore's: the rename replaces it. */
+static bool
+is_there(const char *path)
+{
+    struct stat st;
+
+    return *path && lstat(path, &st) == 0;
+}
+
+/* The domain of this UUID; true with NULL when there is none. */
+static bool
+find_by_uuid(JsonObject *details, KvssHost *host, KvssDomain **out_domain, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(KvssDomain) domain = kvss_host_find_domain(host, detail(details, "uuid"), &local);
+
+    *out_domain = NULL;
+    if (!domain && !g_error_matches(local, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    /* What has this UUID for its name is another VM. */
+    if (domain && g_ascii_strcasecmp(kvss_domain_uuid(domain), detail(details, "uuid")) == 0)
+        *out_domain = g_steal_pointer(&domain);
+    return true;
+}
+
+/* Registered by this restore, and not completed. */
+static bool
+has_our_mark(KvssDomain *domain, JsonObject *details)
+{
+    char *mark = virDomainGetMetadata(kvss_domain_handle(domain), VIR_DOMAIN_METADATA_ELEMENT,
+                                      KVSS_RESTORE_MARK_URI, VIR_DOMAIN_AFFECT_CONFIG);
+    bool is_ours = mark && *detail(details, "run") && strstr(mark, detail(details, "run"));
+
+    free(mark);
+    return is_ours;
+}
+
+static bool
+throw_still_there(JsonObject *details, GError **error)
+{
+    return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_STATE,
+                      "the unfinished restore of %s is still registered",
+                      detail(details, "name"));
+}
+
+/* ---- files ---- */
+
 bool
 kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
     const char *from = detail(details, "from"), *to = detail(details, "to");
+    g_autofree char *folder = g_path_get_dirname(from);
+    struct stat st;
 
-    if (rename(to, from) == 0 || errno == ENOENT)
-        return true;
-    return kvss_throw_errno(error, errno, "put %s back to %s", to, from);
+    if (lstat(to, &st) < 0) {
+        if (errno == ENOENT)
+            return true; /* was not set aside yet, or is back */
+        return kvss_throw_errno(error, errno, "look at %s", to);
+    }
+    /* What stands in its place by now is the restore's. A rename replaces a file, not a folder. */
+    if (S_ISDIR(st.st_mode) && is_there(from) && !kvss_act_remove_tree(from, error))
+        return false;
+    if (rename(to, from) < 0)
+        return kvss_throw_errno(error, errno, "put %s back to %s", to, from);
+    return kvss_fsync_folder(folder, error);
 }
 
 bool
 kvss_act_forward_aside(JsonObject *details, KvssHost *host, GError **error)
 {
-    const char *to = detail(details, "to");
-
     if (json_object_get_boolean_member_with_default(details, "keep", FALSE))
         return true;
-    if (unlink(to) == 0 || errno == ENOENT)
-        return true;
-    return kvss_throw_errno(error, errno, "remove %s", to);
+    return kvss_act_remove_tree(detail(details, "to"), error);
 }
 
-bool
-kvss_act_undo_undefine(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
-{
-    g_autoptr(KvssDomain) present = kvss_host_find_domain(host, detail(details, "uuid"), NULL);
-    virDomainPtr domain;
+/* ---- the old VM ---- */
 
-    if (present)
-        return true;
-    domain = virDomainDefineXML(kvss_host_connection(host), detail(details, "xml"));
+static void
+redefine_each(JsonObject *details, const char *list, virDomainPtr domain)
+{
+    JsonArray *array = json_object_has_member(details, list)
+        ? json_object_get_array_member(details, list) : NULL;
+    guint n = array ? json_array_get_length(array) : 0;
+
+    for (guint i = 0; i < n; i++) {
+        const char *xml = json_array_get_string_element(array, i);
+        bool ok;
+
+        if (g_str_equal(list, "snapshots")) {
+            virDomainSnapshotPtr snapshot
+                = virDomainSnapshotCreateXML(domain, xml, VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE);
+
+            ok = snapshot != NULL;
+            if (snapshot)
+                (void) virDomainSnapshotFree(snapshot);
+        } else {
+            virDomainCheckpointPtr checkpoint
+                = virDomainCheckpointCreateXML(domain, xml, VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE);
+
+            ok = checkpoint != NULL;
+            if (checkpoint)
+                (void) virDomainCheckpointFree(checkpoint);
+        }
+        if (!ok)
+            g_warning("%s: cannot register one of its %s again: %s", detail(details, "name"), list,
+                      virGetLastErrorMessage());
+    }
+}
+
+static bool
+define_old(JsonObject *details, KvssHost *host, GError **error)
+{
+    virDomainPtr domain
+        = virDomainDefineXML(kvss_host_connection(host), detail(details, "xml"));
+
     if (!domain)
         return kvss_throw_libvirt(error, "cannot register %s again", detail(details, "name"));
     if (json_object_get_boolean_member_with_default(details, "autostart", FALSE)
         && virDomainSetAutostart(domain, 1) < 0)
         g_warning("%s: cannot set autostart again", detail(details, "name"));
+    redefine_each(details, "snapshots", domain);
+    redefine_each(details, "checkpoints", domain);
     (void) virDomainFree(domain);
     return true;
 }
 
 bool
+kvss_act_undo_undefine(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    g_autoptr(KvssDomain) present = NULL;
+
+    if (!find_by_uuid(details, host, &present, error))
+        return false;
+    if (present && has_our_mark(present, details))
+        return throw_still_there(details, error);
+    if (present)
+        return true; /* was not undefined yet, or is registered again */
+    return define_old(details, host, error);
+}
+
+bool
 kvss_act_undo_stop(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
-    g_autoptr(KvssDomain) domain = kvss_host_find_domain(host, detail(details, "uuid"), error);
+    g_autoptr(KvssDomain) domain = NULL;
     bool paused = g_str_equal(detail(details, "prior"), "paused");
+    const char *image = detail(details, "image");
     KvssDomainState state;
 
-    if (!domain || !kvss_domain_get_state(domain, &state, NULL, error))
+    if (!find_by_uuid(details, host, &domain, error))
+        return false;
+    if (!domain)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND,
+                          "%s is not registered: it cannot be started again",
+                          detail(details, "name"));
+    if (has_our_mark(domain, details))
+        return throw_still_there(details, error);
+    if (!kvss_domain_get_state(domain, &state, NULL, error))
         return false;
     if (state != KVSS_DOMAIN_OFF && state != KVSS_DOMAIN_SAVED)
         return true;
+    /* Its memory was used up already: somebody started it after us, and it ended since. */
+    if (*image && !is_there(image) && state != KVSS_DOMAIN_SAVED)
+        return true;
+    /* A start from a saved image comes up as it was saved, running or paused. */
     return kvss_domain_start(domain, paused, error);
 }
+
+/* ---- the new VM ---- */
 
 bool
 kvss_act_undo_define(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
-    g_autoptr(KvssDomain) domain = kvss_host_find_domain(host, detail(details, "uuid"), NULL);
-    unsigned flags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        | VIR_DOMAIN_UNDEFINE_KEEP_TPM;
+    const unsigned flags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_TPM;
+    g_autoptr(KvssDomain) domain = NULL;
+    virDomainPtr handle;
 
-    if (!domain)
+    if (!find_by_uuid(details, host, &domain, error))
+        return false;
+    if (!domain || !has_our_mark(domain, details))
         return true;
-    (void) virDomainDestroy(kvss_domain_handle(domain));
-    if (virDomainUndefineFlags(kvss_domain_handle(domain), flags) == 0)
+    handle = kvss_domain_handle(domain);
+    if (virDomainIsActive(handle) == 1)
+        (void) virDomainDestroy(handle);
+    if (virDomainUndefineFlags(handle, flags) == 0)
         return true;
-    return kvss_throw_libvirt(error, "cannot take %s away again", detail(details, "name"));
+    /* The test driver knows none of these. */
+    if (virGetLastErrorCode() == VIR_ERR_INVALID_ARG && virDomainUndefine(handle) == 0)
+        return true;
+    return kvss_throw_libvirt(error, "cannot take the unfinished %s away again",
+                              detail(details, "name"));
+}
+
+bool
+kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error)
+{
+    g_autoptr(KvssDomain) domain = NULL;
+
+    if (!find_by_uuid(details, host, &domain, error))
+        return false;
+    if (!domain || !has_our_mark(domain, details))
+        return true;
+    if (virDomainSetMetadata(kvss_domain_handle(domain), VIR_DOMAIN_METADATA_ELEMENT, NULL,
+                             KVSS_RESTORE_MARK_PREFIX, KVSS_RESTORE_MARK_URI,
+                             VIR_DOMAIN_AFFECT_CONFIG) == 0)
+        return true;
+    return kvss_throw_libvirt(error, "cannot complete the definition of %s",
+                              detail(details, "name"));
 }

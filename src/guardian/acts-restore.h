@@ -3,12 +3,20 @@
  *
  * Rows of the table in acts.c; see acts.h for the contract of the functions and
  * for the details that each kind carries.
+ *
+ * Old and new VM have the same name and UUID. A definition that a restore has
+ * registered and not completed carries a mark in its metadata, by which undo
+ * tells the two apart; completing removes the mark.
  */
 #pragma once
 
 #include "host/connection.h"
 
 #include <json-glib/json-glib.h>
+
+/** Namespace of the mark: <restore xmlns=... run="ID"/> inside <metadata>. */
+#define KVSS_RESTORE_MARK_URI "urn:kvss:restore"
+#define KVSS_RESTORE_MARK_PREFIX "kvss"
 
 bool kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s,
                          GError **error);
@@ -19,3 +27,7 @@ bool kvss_act_undo_stop(JsonObject *details, KvssHost *host, unsigned patience_s
                         GError **error);
 bool kvss_act_undo_define(JsonObject *details, KvssHost *host, unsigned patience_s,
                           GError **error);
+bool kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error);
+
+/** acts.c: removes a file or a folder with all in it; links are removed, never followed. Absent: true. */
+bool kvss_act_remove_tree(const char *path, GError **error);

@@ -165,18 +165,20 @@ undo_process(JsonObject *details, KvssHost *host, unsigned patience_s, GError **
 static bool
 undo_file(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
-    const char *path = detail(details, "path");
+    const char *path = detail(details, "path"), *aside = detail(details, "aside");
 
+    /* The old file, which was set aside, is back in its place: ours is gone by that. */
+    if (*aside && access(aside, F_OK) < 0 && errno == ENOENT)
+        return true;
     if (unlink(path) == 0 || errno == ENOENT)
         return true;
     return kvss_throw_errno(error, errno, "remove %s", path);
 }
 
 /* Symbolic links are removed, never followed; other file systems are not entered. */
-static bool
-undo_folder(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+bool
+kvss_act_remove_tree(const char *path, GError **error)
 {
-    const char *path = detail(details, "path");
     char *roots[] = { (char *) path, NULL };
     FTS *tree;
     bool ok = true;
@@ -194,6 +196,12 @@ undo_folder(JsonObject *details, KvssHost *host, unsigned patience_s, GError **e
     }
     (void) fts_close(tree);
     return ok;
+}
+
+static bool
+undo_folder(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    return kvss_act_remove_tree(detail(details, "path"), error);
 }
 
 /* Done or undone, the work folder goes. */
@@ -222,7 +230,7 @@ static const struct {
     [KVSS_ACT_ASIDE]        = { "aside", 5, false, kvss_act_undo_aside, kvss_act_forward_aside, "%s was set aside" },
     [KVSS_ACT_UNDEFINE]     = { "undefine", 5, true, kvss_act_undo_undefine, NULL, "%s was taken away for a restore" },
     [KVSS_ACT_STOP]         = { "stop", 5, true, kvss_act_undo_stop, NULL, "%s was stopped for a restore" },
-    [KVSS_ACT_DEFINE]       = { "define", 5, true, kvss_act_undo_define, NULL, "%s was registered by an unfinished restore" },
+    [KVSS_ACT_DEFINE]       = { "define", 5, true, kvss_act_undo_define, kvss_act_forward_define, "%s was registered by an unfinished restore" },
 };
 /* clang-format on */
 

@@ -17,13 +17,14 @@ typedef enum {
     KVSS_ACT_JOB,          /* uuid, name, socket */
     KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
     KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
-    KVSS_ACT_FILE,         /* path: a file that we make */
+    KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did */
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
     /* restore */
     KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep */
-    KVSS_ACT_UNDEFINE,     /* uuid, name, xml, autostart */
-    KVSS_ACT_STOP,         /* uuid, name, prior ("running", "paused"): shut off by us without its memory */
-    KVSS_ACT_DEFINE,       /* uuid, name: registered by us */
+    KVSS_ACT_UNDEFINE,     /* uuid, name, run, xml, autostart, snapshots, checkpoints (lists of XML) */
+    KVSS_ACT_STOP,         /* uuid, name, run, prior ("running", "paused"), image: stopped by us; image: where its
+                              memory was saved, "" if it was not */
+    KVSS_ACT_DEFINE,       /* uuid, name, run: registered by us, with our mark in its metadata */
     KVSS_ACT_N
 } KvssActKind;
 

@@ -269,7 +269,10 @@ look_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s, GError **
     return true;
 }
 
-/* ---- network mounts: libvirt's list does not hold them, the guest's /proc/mounts does ---- */
+/*
+ * ---- /proc/mounts ----
+ * libvirt's list holds neither network mounts nor what is mounted read-only.
+ */
 
 static bool
 is_remote_type(const char *type)
@@ -320,7 +323,32 @@ read_guest_file(KvssDomain *domain, const char *path, unsigned limit_s)
 }
 
 static void
-look_remote_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s)
+add_remote_mount(KvssGuestInfo *info, char **fields, bool is_readonly)
+{
+    KvssGuestMount *mount = g_new0(KvssGuestMount, 1);
+
+    mount->device = g_strdup(fields[0]);
+    mount->mountpoint = g_strdup(fields[1]);
+    mount->type = g_strdup(fields[2]);
+    mount->targets = g_new0(char *, 1);
+    mount->is_remote = true;
+    mount->is_readonly = is_readonly;
+    g_ptr_array_add(info->mounts, mount);
+}
+
+static void
+mark_readonly(KvssGuestInfo *info, const char *mountpoint)
+{
+    for (guint i = 0; i < info->mounts->len; i++) {
+        KvssGuestMount *mount = g_ptr_array_index(info->mounts, i);
+
+        if (g_strcmp0(mount->mountpoint, mountpoint) == 0)
+            mount->is_readonly = true;
+    }
+}
+
+static void
+look_proc_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s)
 {
     g_autofree char *text = read_guest_file(domain, "/proc/mounts", limit_s);
     g_auto(GStrv) lines = NULL;
@@ -331,18 +359,15 @@ look_remote_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s)
     lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line; line++) {
         g_auto(GStrv) fields = g_strsplit(*line, " ", 5);
-        KvssGuestMount *mount;
+        bool is_readonly;
 
-        if (g_strv_length(fields) < 4 || !is_remote_type(fields[2]))
+        if (g_strv_length(fields) < 4)
             continue;
-        mount = g_new0(KvssGuestMount, 1);
-        mount->device = g_strdup(fields[0]);
-        mount->mountpoint = g_strdup(fields[1]);
-        mount->type = g_strdup(fields[2]);
-        mount->targets = g_new0(char *, 1);
-        mount->is_remote = true;
-        mount->is_readonly = g_str_has_prefix(fields[3], "ro,") || g_str_equal(fields[3], "ro");
-        g_ptr_array_add(info->mounts, mount);
+        is_readonly = g_str_has_prefix(fields[3], "ro,") || g_str_equal(fields[3], "ro");
+        if (is_remote_type(fields[2]))
+            add_remote_mount(info, fields, is_readonly);
+        else if (is_readonly)
+            mark_readonly(info, fields[1]);
     }
 }
 
@@ -493,7 +518,7 @@ kvss_agent_look(KvssDomain *domain, const KvssDomainConfig *config, unsigned lim
         return g_steal_pointer(&info); /* answers nothing more now */
     if (!look_mounts(info, domain, limit_s, error))
         return NULL;
-    look_remote_mounts(info, domain, limit_s);
+    look_proc_mounts(info, domain, limit_s);
     look_stacks(info, domain);
     return g_steal_pointer(&info);
 }

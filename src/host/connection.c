@@ -13,7 +13,7 @@ struct KvssHost {
     virConnectPtr connection;
     char *name;
     char *versions;
-    char *save_folder;
+    char *save_folder, *tpm_folder;
     bool is_local;
     bool is_embedded;
 };
@@ -96,18 +96,24 @@ embed_root(xmlURIPtr uri)
     return g_uri_unescape_segment(query + strlen("root="), query + strcspn(query, "&"), NULL);
 }
 
-/* No call of libvirt tells this path. */
-static char *
-find_save_folder(xmlURIPtr uri)
+/* No call of libvirt tells these paths. */
+static void
+host_learn_folders(KvssHost *host, xmlURIPtr uri)
 {
-    if (uri->path && g_str_equal(uri->path, "/embed")) {
+    if (host->is_embedded) {
         g_autofree char *root = embed_root(uri);
 
-        return g_build_filename(root ? root : "/", "lib", "qemu", "save", NULL);
+        host->save_folder = g_build_filename(root ? root : "/", "lib", "qemu", "save", NULL);
+        host->tpm_folder = g_build_filename(root ? root : "/", "lib", "qemu", "swtpm", NULL);
+    } else if (uri && uri->path && g_str_equal(uri->path, "/session")) {
+        host->save_folder = g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "save",
+                                             NULL);
+        host->tpm_folder = g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "swtpm",
+                                            NULL);
+    } else {
+        host->save_folder = g_strdup("/var/lib/libvirt/qemu/save");
+        host->tpm_folder = g_strdup("/var/lib/libvirt/swtpm");
     }
-    if (uri->path && g_str_equal(uri->path, "/session"))
-        return g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "save", NULL);
-    return g_strdup("/var/lib/libvirt/qemu/save");
 }
 
 static void
@@ -115,14 +121,9 @@ host_learn_uri(KvssHost *host, const char *text)
 {
     xmlURIPtr uri = xmlParseURI(text);
 
-    host->is_local = true;
-    if (!uri) {
-        host->save_folder = g_strdup("/var/lib/libvirt/qemu/save");
-        return;
-    }
-    host->is_embedded = uri->path && g_str_equal(uri->path, "/embed");
-    host->is_local = !uri->server || *uri->server == '\0';
-    host->save_folder = find_save_folder(uri);
+    host->is_embedded = uri && uri->path && g_str_equal(uri->path, "/embed");
+    host->is_local = !uri || !uri->server || *uri->server == '\0';
+    host_learn_folders(host, uri);
     xmlFreeURI(uri);
 }
 
@@ -158,6 +159,7 @@ kvss_host_free(KvssHost *host)
     g_free(host->name);
     g_free(host->versions);
     g_free(host->save_folder);
+    g_free(host->tpm_folder);
     g_free(host);
 }
 
@@ -195,6 +197,12 @@ const char *
 kvss_host_save_folder(const KvssHost *host)
 {
     return host->save_folder;
+}
+
+const char *
+kvss_host_tpm_folder(const KvssHost *host)
+{
+    return host->tpm_folder;
 }
 
 virConnectPtr
@@ -252,4 +260,22 @@ kvss_host_find_domain(KvssHost *host, const char *name_or_uuid, GError **error)
         return NULL;
     }
     return kvss_domain_new(host, handle);
+}
+
+char *
+kvss_host_volume_path(KvssHost *host, const char *pool, const char *volume, GError **error)
+{
+    virStoragePoolPtr in = virStoragePoolLookupByName(host->connection, pool);
+    virStorageVolPtr found = in ? virStorageVolLookupByName(in, volume) : NULL;
+    char *path = found ? virStorageVolGetPath(found) : NULL;
+    char *copy = g_strdup(path);
+
+    if (!path)
+        kvss_throw_libvirt(error, "volume %s of pool %s", volume, pool);
+    free(path);
+    if (found)
+        (void) virStorageVolFree(found);
+    if (in)
+        (void) virStoragePoolFree(in);
+    return copy;
 }

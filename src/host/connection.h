@@ -39,6 +39,9 @@ const char *kvss_host_versions(const KvssHost *host);
 /** Where libvirt keeps managed save images: folder, by URI. Source: libvirt-qemu.md 5.3. */
 const char *kvss_host_save_folder(const KvssHost *host);
 
+/** Where emulated TPMs keep their state: a folder with one folder a UUID. */
+const char *kvss_host_tpm_folder(const KvssHost *host);
+
 /** The shared connection, borrowed. For calls in one thread at a time that do not block long. */
 virConnectPtr kvss_host_connection(KvssHost *host);
 
@@ -51,3 +54,7 @@ GPtrArray *kvss_host_list_domains(KvssHost *host, GError **error);
 /** By UUID when it looks like one and exists, else by name. NOT_FOUND. */
 struct KvssDomain *kvss_host_find_domain(KvssHost *host, const char *name_or_uuid,
                                          GError **error);
+
+/** Path of a volume in a storage pool; NULL with NOT_FOUND. Free with g_free. */
+char *kvss_host_volume_path(KvssHost *host, const char *pool, const char *volume,
+                            GError **error);

@@ -191,6 +191,17 @@ kvss_domain_disk_size(KvssDomain *domain, const char *target, uint64_t *out_size
 }
 
 bool
+kvss_domain_memory_size(KvssDomain *domain, uint64_t *out_size, GError **error)
+{
+    virDomainInfo info;
+
+    if (virDomainGetInfo(domain->handle, &info) < 0)
+        return kvss_throw_libvirt(error, "cannot read the memory size of %s", domain->name);
+    *out_size = (uint64_t) info.maxMem * 1024;
+    return true;
+}
+
+bool
 kvss_domain_suspend(KvssDomain *domain, GError **error)
 {
     if (virDomainSuspend(domain->handle) == 0)

@@ -55,6 +55,10 @@ bool kvss_domain_check_idle(KvssDomain *domain, GError **error) G_GNUC_WARN_UNUS
 bool kvss_domain_disk_size(KvssDomain *domain, const char *target, uint64_t *out_size,
                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** RAM of the domain in bytes. */
+bool kvss_domain_memory_size(KvssDomain *domain, uint64_t *out_size, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
 bool kvss_domain_suspend(KvssDomain *domain, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_domain_resume(KvssDomain *domain, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_domain_start(KvssDomain *domain, bool paused, GError **error)

@@ -15,6 +15,10 @@ struct KvssHost;
 #define KVSS_VM_WRITER_CLASS_ID "66841cd4-6ded-4f4b-8f17-fd23f8ddc3de"
 #define KVSS_VM_WRITER_NAME "Microsoft Hyper-V VSS Writer"
 
+/** How long a guest may stay frozen, whatever happens; and the least that can be kept to. */
+#define KVSS_FREEZE_LIMIT_MS_DEFAULT 10000
+#define KVSS_FREEZE_LIMIT_MS_MIN 3000
+
 /** Policy of a run. Strings are borrowed until the writer is freed. */
 typedef struct {
     const char *method;           /* (nullable) demanded of every running or paused VM */
@@ -22,7 +26,7 @@ typedef struct {
     const char *snapshot_dir;     /* (nullable) where overlays would go: judged by C3 */
     const char *scratch_dir;      /* (nullable) where scratch and memory files go */
     bool strict_conditions;       /* C4 fails on any stacking */
-    unsigned freeze_limit_ms;     /* 0: 10,000 */
+    unsigned freeze_limit_ms;     /* 0: the default; raised to the least */
 } KvssVmWriterOptions;
 
 /**
