@@ -38,5 +38,5 @@ build_kvss() {
         meson setup "$top/build" "$top" >> "$log" 2>&1 < /dev/null || fail "meson setup failed: $(grep -a 'ERROR' "$log" | tail -1)"
     }
     echo "Building"
-    meson compile -C "$top/build" >> "$log" 2>&1 < /dev/null || fail "the build failed: $(grep -aE 'error:|FAILED' "$log" | head -1)"
+    meson compile -C "$top/build" >> "$log" 2>&1 < /dev/null || fail "the build failed: $( (grep -aE 'error:|ERROR:' "$log"; grep -a FAILED "$log") | head -1)"
 }
