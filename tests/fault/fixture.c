@@ -50,21 +50,20 @@ fixture_end(Fixture *f)
     f->set = NULL;
 }
 
-static void
-release_all(Script **scripts, guint n)
-{
-    for (guint i = 0; i < n; i++)
-        script_release(scripts[i]);
-    for (guint i = 0; i < n; i++)
-        g_assert_true(script_wait_freed(scripts[i]));
-}
-
+/* All of them first: one stuck call keeps every fake of the coordinator. */
 void
 fixture_settle(Fixture *f)
 {
     g_assert_null(f->c);
-    release_all(f->writer_script, f->n_writers);
-    release_all(f->provider_script, f->n_providers);
+    for (guint i = 0; i < f->n_writers; i++)
+        script_release(f->writer_script[i]);
+    for (guint i = 0; i < f->n_providers; i++)
+        script_release(f->provider_script[i]);
+
+    for (guint i = 0; i < f->n_writers; i++)
+        g_assert_true(script_wait_freed(f->writer_script[i]));
+    for (guint i = 0; i < f->n_providers; i++)
+        g_assert_true(script_wait_freed(f->provider_script[i]));
 }
 
 void

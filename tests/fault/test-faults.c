@@ -1,0 +1,454 @@
+/*
+ * test-faults.c - one thing goes wrong at one event: nothing is left of the set
+ *
+ * Every event x every kind of fault x 1, 2, 8 components x 1, 2 writers x 1, 2
+ * providers. Whatever happens, in the end no component stands still, no shadow
+ * copy lives, states and codes are right, nobody was told of a success, and the
+ * histories obey the rules of Abort.
+ */
+#include "fault/fixture.h"
+
+#include <string.h>
+
+typedef enum {
+    REFUSE,      /* fails, with part of the work done */
+    STALL,       /* passes its limit, but comes back when it is cancelled */
+    HANG,        /* passes its limit and does not come back before the test lets it: then it acts */
+    CANCEL,      /* the requester cancels while it works */
+    N_FAULTS
+} Fault;
+
+static const char *const fault_names[N_FAULTS] = { "refuse", "stall", "hang", "cancel" };
+
+typedef struct {
+    Fault fault;
+    KvssStepId step;
+    guint n_writers, n_components, n_providers;
+    guint component; /* that refuses */
+} Case;
+
+#define LIMIT_MS 50
+#define GRACE_MS 20
+
+/* --- who it happens to -------------------------------------------------------- */
+
+static bool
+is_writers(const Case *k)
+{
+    return kvss_step(k->step)->receiver == KVSS_RECEIVER_WRITERS;
+}
+
+/* The last of its kind, so that the others have done their part before. */
+static Script *
+victim(const Case *k, Fixture *f)
+{
+    return is_writers(k) ? f->writer_script[k->n_writers - 1]
+                         : f->provider_script[k->n_providers - 1];
+}
+
+static void
+cancel(gpointer data)
+{
+    g_cancellable_cancel(data);
+}
+
+static void
+arm(const Case *k, Fixture *f)
+{
+    const char *event = kvss_step(k->step)->name;
+
+    switch (k->fault) {
+    case REFUSE:
+        script_refuse(victim(k, f), event, k->component, KVSS_E_WRITERERROR_OUTOFRESOURCES);
+        return;
+    case CANCEL:
+        script_on(victim(k, f), event, cancel, f->user);
+        script_stall(victim(k, f), event, SCRIPT_FOR_EVER, false);
+        return;
+    default:
+        f->limits.step_ms[k->step] = LIMIT_MS;
+        f->limits.grace_ms = GRACE_MS;
+        fixture_apply_limits(f);
+        script_stall(victim(k, f), event, SCRIPT_FOR_EVER, k->fault == HANG);
+    }
+}
+
+/* --- what must be true afterwards ------------------------------------------------ */
+
+static void
+check_error(const Case *k, const GError *error)
+{
+    switch (k->fault) {
+    case REFUSE:
+        g_assert_error(error, KVSS_COORDINATOR_ERROR,
+                       is_writers(k) ? KVSS_COORDINATOR_ERROR_WRITER_FAILED
+                                     : KVSS_COORDINATOR_ERROR_PROVIDER_FAILED);
+        break;
+    case CANCEL:
+        g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+        return;
+    default:
+        g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT);
+    }
+    g_assert_nonnull(strstr(error->message, kvss_step(k->step)->name));
+    g_assert_nonnull(strstr(error->message, "(VSS_E_"));
+}
+
+static const KvssWriterState failed_at[KVSS_EVENT_N] = {
+    [KVSS_EVENT_PREPARE_FOR_BACKUP] = KVSS_WS_FAILED_AT_PREPARE_BACKUP,
+    [KVSS_EVENT_PREPARE_FOR_SNAPSHOT] = KVSS_WS_FAILED_AT_PREPARE_SNAPSHOT,
+    [KVSS_EVENT_FREEZE] = KVSS_WS_FAILED_AT_FREEZE,
+    [KVSS_EVENT_THAW] = KVSS_WS_FAILED_AT_THAW,
+    [KVSS_EVENT_POST_SNAPSHOT] = KVSS_WS_FAILED_AT_POST_SNAPSHOT,
+};
+
+static void
+check_writers(const Case *k, Fixture *f)
+{
+    static const KvssHresult codes[N_FAULTS] = {
+        KVSS_E_WRITERERROR_OUTOFRESOURCES, KVSS_E_WRITER_NOT_RESPONDING,
+        KVSS_E_WRITER_NOT_RESPONDING, KVSS_E_WRITERERROR_RETRYABLE
+    };
+
+    for (guint i = 0; i < k->n_writers; i++) {
+        bool is_victim = is_writers(k) && i == k->n_writers - 1;
+        KvssHresult failure;
+        KvssWriterState state = kvss_writer_status(f->writer[i], &failure);
+
+        g_assert_cmpint(state, ==,
+                        is_victim ? failed_at[kvss_step(k->step)->code] : KVSS_WS_STABLE);
+        g_assert_cmpuint(failure, ==, is_victim ? codes[k->fault] : KVSS_S_OK);
+    }
+}
+
+static KvssHresult
+provider_code(const Case *k)
+{
+    bool is_late = k->fault == STALL || k->fault == HANG;
+
+    if (k->fault == CANCEL)
+        return KVSS_E_PROVIDER_VETO;
+    return is_late && kvss_step(k->step)->in_window ? KVSS_E_HOLD_WRITES_TIMEOUT
+                                                    : KVSS_E_UNEXPECTED_PROVIDER_ERROR;
+}
+
+static void
+check_providers(const Case *k, Fixture *f)
+{
+    for (guint i = 0; i < k->n_providers; i++) {
+        bool is_victim = !is_writers(k) && i == k->n_providers - 1;
+        KvssHresult failure;
+
+        g_assert_cmpint(kvss_provider_status(f->provider[i], &failure), ==, KVSS_SS_ABORTED);
+        g_assert_cmpuint(failure, ==, is_victim ? provider_code(k) : KVSS_S_OK);
+    }
+}
+
+/* Does a hanging PostSnapshot still hold its VM? Then only recovery can tell. */
+static bool
+may_hold_until_it_returns(const Case *k)
+{
+    return k->fault == HANG && k->step == KVSS_STEP_POST_SNAPSHOT;
+}
+
+static void
+check_record(const Case *k, Fixture *f)
+{
+    GArray *history = kvss_coordinator_history(f->c);
+    guint n = 0;
+
+    for (guint i = 0; i < history->len; i++) {
+        const KvssEventRecord *record = &g_array_index(history, KvssEventRecord, i);
+
+        if (record->result == KVSS_S_OK)
+            continue;
+        g_assert_cmpstr(record->event, ==, kvss_step(k->step)->name);
+        g_assert_cmpuint(record->result, ==, kvss_coordinator_failure(f->c));
+        n++;
+    }
+    g_assert_cmpuint(n, ==, 1);
+}
+
+/* --- the rules of Abort, read from what a writer saw --------------------------------- */
+
+static void
+check_writer_history(const Case *k, Script *script)
+{
+    guint aborts = script_count(script, "Abort");
+    bool has_post_snapshot = script_count(script, "PostSnapshot") > 0;
+    bool has_events = script_count(script, "PrepareForBackup") > 0;
+    g_autofree char *history = script_history(script);
+
+    if (has_post_snapshot || !has_events)
+        g_assert_cmpuint(aborts, ==, 0);
+    else
+        g_assert_cmpuint(aborts, >=, 1);
+    g_assert_cmpuint(script_count(script, "BackupShutdown"), ==, 1);
+    g_assert_true(g_str_has_suffix(history, "BackupShutdown"));
+    g_assert_cmpuint(script_count(script, "BackupComplete"), ==, 0);
+}
+
+/* A late call meets its Abort a second time, when it has come back. */
+static void
+check_late(const Case *k, Fixture *f)
+{
+    const char *undo = kvss_step(kvss_step(k->step)->undo)->name;
+
+    if (k->fault == HANG && k->step != KVSS_STEP_POST_SNAPSHOT)
+        g_assert_cmpuint(script_count(victim(k, f), undo), ==, 2);
+}
+
+/* Forward events are a beginning of the table, and end with the fault. */
+static void
+check_order(const Case *k, Script *script, KvssReceiver receiver)
+{
+    for (KvssStepId id = KVSS_STEP_PREPARE_FOR_BACKUP; id <= KVSS_STEP_POST_FINAL_COMMIT; id++) {
+        if (kvss_step(id)->receiver != receiver)
+            continue;
+        if (id < k->step)
+            g_assert_cmpuint(script_count(script, kvss_step(id)->name), ==, 1);
+        else if (id > k->step)
+            g_assert_cmpuint(script_count(script, kvss_step(id)->name), ==, 0);
+    }
+}
+
+static void
+check_histories(const Case *k, Fixture *f)
+{
+    for (guint i = 0; i < k->n_writers; i++) {
+        check_writer_history(k, f->writer_script[i]);
+        check_order(k, f->writer_script[i], KVSS_RECEIVER_WRITERS);
+    }
+    for (guint i = 0; i < k->n_providers; i++) {
+        g_assert_cmpuint(script_count(f->provider_script[i], "AbortSnapshots"), >=, 1);
+        g_assert_cmpuint(script_count(f->provider_script[i], "DeleteSnapshots"), ==, 0);
+        check_order(k, f->provider_script[i], KVSS_RECEIVER_PROVIDERS);
+    }
+}
+
+/* --- one case, and all of them --------------------------------------------------------- */
+
+static void
+run_case(const Case *k)
+{
+    g_autoptr(Fixture) f = fixture_new(k->n_writers, k->n_components, k->n_providers);
+    g_autoptr(GError) error = NULL;
+
+    arm(k, f);
+    g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
+    check_error(k, error);
+    if (!may_hold_until_it_returns(k))
+        g_assert_cmpuint(fixture_held(f), ==, 0);
+    check_writers(k, f);
+    check_providers(k, f);
+    check_record(k, f);
+
+    /* Nobody takes this set any further. */
+    g_assert_false(kvss_coordinator_do_snapshot_set(f->c, NULL));
+    g_assert_false(kvss_coordinator_backup_complete(f->c, NULL));
+
+    fixture_end(f);
+    fixture_settle(f);
+    g_assert_cmpuint(fixture_held(f), ==, 0);
+    check_histories(k, f);
+    check_late(k, f);
+}
+
+/* Only a refusal depends on which component it is. */
+static void
+run_components(Case *k)
+{
+    guint last = is_writers(k) ? k->n_components - 1 : k->n_components * k->n_writers - 1;
+
+    k->component = 0;
+    run_case(k);
+    if (k->fault == REFUSE && last > 0) {
+        k->component = last;
+        run_case(k);
+    }
+}
+
+static void
+test_fault(gconstpointer data)
+{
+    static const guint components[] = { 1, 2, 8 };
+    Case k = *(const Case *) data;
+
+    for (guint i = 0; i < G_N_ELEMENTS(components); i++)
+        for (k.n_writers = 1; k.n_writers <= 2; k.n_writers++)
+            for (k.n_providers = 1; k.n_providers <= 2; k.n_providers++) {
+                k.n_components = components[i];
+                run_components(&k);
+            }
+}
+
+/* --- Identify ---------------------------------------------------------------------- */
+
+/* A writer that fails at Identify is not missed if another one is there. */
+static void
+test_identify(gconstpointer data)
+{
+    Case k = *(const Case *) data;
+    g_autoptr(GError) error = NULL;
+    bool expect_success = k.fault != CANCEL;
+
+    for (k.n_writers = 1; k.n_writers <= 2; k.n_writers++) {
+        g_autoptr(Fixture) f = fixture_new(k.n_writers, 1, 1);
+        bool ok;
+
+        arm(&k, f);
+        f->n_writers--; /* the victim has nothing to select */
+        ok = fixture_backup(f, KVSS_PHASE_COMPLETE, &error);
+        f->n_writers++;
+        g_assert_cmpint(ok, ==, expect_success && k.n_writers == 2);
+        g_clear_error(&error);
+        fixture_end(f);
+        fixture_settle(f);
+        g_assert_cmpuint(fixture_held(f), ==, 0);
+        g_assert_cmpuint(script_count(victim(&k, f), "PrepareForBackup"), ==, 0);
+    }
+}
+
+/* --- the last steps -------------------------------------------------------------------- */
+
+/* The backup is kept, the failure is told, the shadow copies are deleted all the same. */
+static void
+test_complete(gconstpointer data)
+{
+    Case k = *(const Case *) data;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Fixture) f = fixture_new(2, 2, 2);
+
+    k.n_writers = k.n_providers = 2;
+    g_assert_true(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
+    arm(&k, f);
+    g_assert_false(kvss_coordinator_backup_complete(f->c, &error));
+    g_assert_nonnull(error);
+    if (is_writers(&k))
+        g_assert_cmpuint(fixture_held(f), ==, 0);
+    for (guint i = 0; i < 2; i++)
+        g_assert_cmpint(kvss_provider_status(f->provider[i], NULL), ==,
+                        is_writers(&k) || i == 0 ? KVSS_SS_DELETED : KVSS_SS_ABORTED);
+    fixture_end(f);
+    fixture_settle(f);
+    g_assert_cmpuint(fixture_held(f), ==, 0);
+    for (guint i = 0; i < 2; i++) {
+        g_assert_cmpuint(script_count(f->writer_script[i], "Abort"), ==, 0);
+        g_assert_cmpuint(script_count(f->writer_script[i], "BackupShutdown"), ==, 1);
+    }
+}
+
+/* Undoing hangs as well: the coordinator comes back, and all is undone when that does. */
+static void
+test_hang_twice(gconstpointer data)
+{
+    const Case *k = data;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Fixture) f = fixture_new(2, 2, 1);
+
+    f->limits.step_ms[k->step] = LIMIT_MS;
+    f->limits.grace_ms = GRACE_MS;
+    fixture_apply_limits(f);
+    script_refuse(f->provider_script[0], "CommitSnapshots", 1, KVSS_E_PROVIDER_VETO);
+    for (guint i = 0; i < 2; i++)
+        script_stall(f->writer_script[i], kvss_step(k->step)->name, SCRIPT_FOR_EVER, true);
+    script_stall(f->provider_script[0], kvss_step(k->step)->name, SCRIPT_FOR_EVER, true);
+
+    g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
+    g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_PROVIDER_FAILED);
+    g_assert_cmpuint(kvss_coordinator_failure(f->c), ==, KVSS_E_UNEXPECTED_PROVIDER_ERROR);
+    fixture_end(f);
+    fixture_settle(f);
+    g_assert_cmpuint(fixture_held(f), ==, 0);
+}
+
+/* A writer says that it has done an event, and has not: BackupShutdown still ends it. */
+static void
+test_lie(void)
+{
+    for (KvssStepId id = 0; id <= KVSS_STEP_ABORT; id++) {
+        g_autoptr(Fixture) f = fixture_new(2, 2, 2);
+
+        if (kvss_step(id)->receiver != KVSS_RECEIVER_WRITERS || id == KVSS_STEP_IDENTIFY
+            || id == KVSS_STEP_BACKUP_SHUTDOWN)
+            continue;
+        script_lie(f->writer_script[0], kvss_step(id)->name);
+        if (id == KVSS_STEP_ABORT)
+            script_refuse(f->writer_script[1], "Thaw", 1, KVSS_E_WRITERERROR_RETRYABLE);
+        g_assert_cmpint(fixture_backup(f, KVSS_PHASE_COMPLETE, NULL), ==, id != KVSS_STEP_ABORT);
+        fixture_end(f);
+        g_assert_cmpuint(fixture_held(f), ==, 0);
+    }
+}
+
+/* PreRestore goes wrong: what was set aside is put back, a hung one's when it returns. */
+static void
+test_restore(gconstpointer data)
+{
+    Case k = *(const Case *) data;
+    g_autoptr(GError) error = NULL;
+
+    for (k.n_writers = 1; k.n_writers <= 2; k.n_writers++) {
+        g_autoptr(Fixture) f = fixture_new(k.n_writers, 2, 0);
+
+        g_assert_true(fixture_select_all(f, &error));
+        arm(&k, f);
+        if (k.step == KVSS_STEP_POST_RESTORE)
+            g_assert_true(kvss_coordinator_pre_restore(f->c, &error));
+        for (guint i = 0; i < f->set->components->len; i++)
+            ((KvssComponent *) g_ptr_array_index(f->set->components, i))->restore_status
+                = k.step == KVSS_STEP_POST_RESTORE ? KVSS_RS_ALL : KVSS_RS_UNDEFINED;
+        g_assert_false(k.step == KVSS_STEP_POST_RESTORE
+                           ? kvss_coordinator_post_restore(f->c, &error)
+                           : kvss_coordinator_pre_restore(f->c, &error));
+        check_error(&k, error);
+        g_clear_error(&error);
+        fixture_end(f);
+        fixture_settle(f);
+        /* A refused PostRestore leaves aside what it could not register: that is its to say. */
+        if (k.step == KVSS_STEP_PRE_RESTORE)
+            g_assert_cmpuint(fixture_held(f), ==, 0);
+        for (guint i = 0; i < k.n_writers; i++) {
+            g_assert_cmpuint(script_count(f->writer_script[i], "Abort"), ==, 0);
+            g_assert_cmpuint(script_count(f->writer_script[i], "PostRestore"), ==, 1);
+        }
+    }
+}
+
+/* --- the list ----------------------------------------------------------------------------- */
+
+static void
+add(Fault fault, KvssStepId step, GTestDataFunc func)
+{
+    Case k = { .fault = fault, .step = step, .n_writers = 1, .n_components = 1, .n_providers = 1 };
+    g_autofree char *path = g_strdup_printf("/%s/%s", fault_names[fault], kvss_step(step)->name);
+
+    g_test_add_data_func_full(path, g_memdup2(&k, sizeof k), func, g_free);
+}
+
+static void
+add_fault(Fault fault)
+{
+    add(fault, KVSS_STEP_IDENTIFY, test_identify);
+    for (KvssStepId id = KVSS_STEP_BEGIN_PREPARE; id <= KVSS_STEP_POST_FINAL_COMMIT; id++)
+        add(fault, id, test_fault);
+    add(fault, KVSS_STEP_PRE_RESTORE, test_restore);
+    if (fault != CANCEL) { /* they are not listened to at the end */
+        add(fault, KVSS_STEP_BACKUP_COMPLETE, test_complete);
+        add(fault, KVSS_STEP_POST_RESTORE, test_restore);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (Fault fault = 0; fault < N_FAULTS; fault++)
+        add_fault(fault);
+    add(HANG, KVSS_STEP_DELETE_SNAPSHOTS, test_complete);
+    add(HANG, KVSS_STEP_ABORT, test_hang_twice);
+    add(HANG, KVSS_STEP_ABORT_SNAPSHOTS, test_hang_twice);
+    add(HANG, KVSS_STEP_BACKUP_SHUTDOWN, test_hang_twice);
+    g_test_add_func("/lie", test_lie);
+    return g_test_run();
+}
