@@ -1,7 +1,9 @@
 """The second half of ./check: runs meson's tests and the tests with real guests, counts, tells."""
+import ctypes
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -77,7 +79,8 @@ def vm_tests(count, sweep):
         os.unlink(results)
     tests = subprocess.Popen([TOP + "/tests/vm/run", "--results", results, "--log", TOP + "/build/vm-tests.log"] +
                              (["--sweep"] if sweep else []), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True)
+                             stderr=subprocess.STDOUT, text=True,
+                             preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))    # dies with us
     with open(LOG, "a") as log:
         for line in tests.stdout:
             log.write(line)
