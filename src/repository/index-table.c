@@ -233,26 +233,57 @@ kvss_index_table_pack_entry(const KvssTableEntry *entry)
     return out;
 }
 
+static bool
+entry_is(const KvssIndexTable *table, size_t number, bool is_tree)
+{
+    uint32_t pack = table->entries[number].pack;
+
+    return is_tree == ((pack & KVSS_TABLE_TREE) != 0)
+        && (pack & ~KVSS_TABLE_TREE) < table->n_pack_ids;
+}
+
+/* The @copy-th entry of the blob, or n_entries. */
+static size_t
+find_entry(const KvssIndexTable *table, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
+           unsigned copy)
+{
+    for (size_t i = lower_bound(table, id);
+         i < table->n_entries && kvss_id_equal(table->entries[i].id, id); i++)
+        if (entry_is(table, i, is_tree) && copy-- == 0)
+            return i;
+    return table->n_entries;
+}
+
+bool
+kvss_index_table_number(const KvssIndexTable *table, bool is_tree,
+                        const uint8_t id[KVSS_ID_LENGTH], size_t *out_number)
+{
+    size_t number = find_entry(table, is_tree, id, 0);
+
+    if (number == table->n_entries)
+        return false;
+    *out_number = number;
+    return true;
+}
+
 bool
 kvss_index_table_find(const KvssIndexTable *table, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
                       unsigned copy, KvssBlobLocation *out_location)
 {
-    for (size_t i = lower_bound(table, id);
-         i < table->n_entries && kvss_id_equal(table->entries[i].id, id); i++) {
-        const KvssTableEntry *entry = &table->entries[i];
-        KvssPackEntry found = kvss_index_table_pack_entry(entry);
-        size_t pack = entry->pack & ~KVSS_TABLE_TREE;
+    size_t number = find_entry(table, is_tree, id, copy);
+    KvssPackEntry found;
+    size_t pack;
 
-        if (found.is_tree != is_tree || pack >= table->n_pack_ids || copy-- > 0)
-            continue;
-        *out_location = (KvssBlobLocation) {
-            .offset = found.offset,
-            .length = found.length,
-            .plain_length = found.plain_length,
-            .is_compressed = found.is_compressed,
-        };
-        memcpy(out_location->pack, table->pack_ids + pack * KVSS_ID_LENGTH, KVSS_ID_LENGTH);
-        return true;
-    }
-    return false;
+    if (number == table->n_entries)
+        return false;
+    found = kvss_index_table_pack_entry(&table->entries[number]);
+    pack = table->entries[number].pack & ~KVSS_TABLE_TREE;
+    *out_location = (KvssBlobLocation) {
+        .offset = found.offset,
+        .length = found.length,
+        .plain_length = found.plain_length,
+        .is_compressed = found.is_compressed,
+    };
+    memcpy(out_location->pack, table->pack_ids + pack * KVSS_ID_LENGTH, KVSS_ID_LENGTH);
+    return true;
 }

@@ -49,5 +49,9 @@ bool kvss_index_table_find(const KvssIndexTable *table, bool is_tree,
                            const uint8_t id[KVSS_ID_LENGTH], unsigned copy,
                            KvssBlobLocation *out_location);
 
+/** The place of a blob's first copy among the entries. */
+bool kvss_index_table_number(const KvssIndexTable *table, bool is_tree,
+                             const uint8_t id[KVSS_ID_LENGTH], size_t *out_number);
+
 /** An entry's other half, as packs list it. */
 KvssPackEntry kvss_index_table_pack_entry(const KvssTableEntry *entry);

@@ -326,6 +326,24 @@ kvss_index_drop_claims(KvssIndex *index)
 
 /* ---- for verify ---- */
 
+size_t
+kvss_index_count(KvssIndex *index)
+{
+    return index->table ? index->table->n_entries : 0;
+}
+
+bool
+kvss_index_number(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
+                  size_t *out_number)
+{
+    bool found;
+
+    g_rw_lock_reader_lock(&index->lock);
+    found = index->table && kvss_index_table_number(index->table, is_tree, id, out_number);
+    g_rw_lock_reader_unlock(&index->lock);
+    return found;
+}
+
 typedef struct {
     uint32_t pack, offset, at;
 } Place;
@@ -359,11 +377,14 @@ visit_pack(const KvssIndexTable *table, const Place *places, size_t n, KvssIndex
            gpointer data, GError **error)
 {
     g_autofree KvssPackEntry *entries = g_new(KvssPackEntry, n);
+    g_autofree uint32_t *numbers = g_new(uint32_t, n);
 
-    for (size_t i = 0; i < n; i++)
-        entries[i] = kvss_index_table_pack_entry(&table->entries[places[i].at]);
-    return visit(table->pack_ids + (size_t) places[0].pack * KVSS_ID_LENGTH, entries, n, data,
-                 error);
+    for (size_t i = 0; i < n; i++) {
+        numbers[i] = places[i].at;
+        entries[i] = kvss_index_table_pack_entry(&table->entries[numbers[i]]);
+    }
+    return visit(table->pack_ids + (size_t) places[0].pack * KVSS_ID_LENGTH, entries, numbers, n,
+                 data, error);
 }
 
 bool

@@ -70,9 +70,18 @@ void kvss_index_drop_claims(KvssIndex *index);
 
 /* ---- for verify ---- */
 
-/** Called for every blob of the loaded table, grouped by pack, in order of offset. */
+/** Entries in the loaded table: blobs, and further copies of them. */
+size_t kvss_index_count(KvssIndex *index);
+
+/** The number, below the count, of a blob's first entry; false when it has none. Threads: any. */
+bool kvss_index_number(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
+                       size_t *out_number);
+
+/** One pack as the table has it: blobs in order of offset, and their numbers. */
 typedef bool (*KvssIndexVisit)(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,
-                               size_t n, gpointer data, GError **error);
+                               const uint32_t *numbers, size_t n, gpointer data, GError **error);
+
+/** Calls @visit for each pack of the loaded table; no load may happen meanwhile. */
 bool kvss_index_visit_packs(KvssIndex *index, KvssIndexVisit visit, gpointer data,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

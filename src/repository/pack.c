@@ -102,6 +102,16 @@ kvss_pack_header_parse(const void *data, size_t length, GError **error)
     return g_steal_pointer(&entries);
 }
 
+uint64_t
+kvss_pack_header_length(const KvssPackEntry *entries, size_t n)
+{
+    uint64_t length = KVSS_CRYPTO_OVERHEAD + 4;
+
+    for (size_t i = 0; i < n; i++)
+        length += 1 + 4 + (entries[i].is_compressed ? 4 : 0) + KVSS_ID_LENGTH;
+    return length;
+}
+
 KvssPack *
 kvss_pack_new(KvssBackend *backend, bool is_tree, GError **error)
 {

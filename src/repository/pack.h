@@ -22,6 +22,9 @@ GByteArray *kvss_pack_header_build(const GArray *entries);
 /** The other way; offsets are added up. (element-type KvssPackEntry). Errors: CORRUPT. */
 GArray *kvss_pack_header_parse(const void *data, size_t length, GError **error);
 
+/** Bytes that the sealed header and the length behind it take. */
+uint64_t kvss_pack_header_length(const KvssPackEntry *entries, size_t n);
+
 /** A pack in the making. One thread at a time. */
 typedef struct KvssPack KvssPack;
 
