@@ -256,17 +256,15 @@ kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **error)
     content.open = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_act_free);
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         g_autoptr(JsonNode) node = NULL;
+        g_autoptr(GError) local = NULL;
 
         *end = '\0';
         number++;
-        node = json_from_string(line, error);
-        if (error && *error) {
-            g_prefix_error(error, "journal %s: line %u: ", journal->path, number);
-            return false;
-        }
+        node = json_from_string(line, &local);
         if (!node || !JSON_NODE_HOLDS_OBJECT(node))
             return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT,
-                              "journal %s: line %u is not an object", journal->path, number);
+                              "journal %s: line %u is not an object%s%s", journal->path, number,
+                              local ? ": " : "", local ? local->message : "");
         if (!content_add_line(&content, json_node_get_object(node), error)) {
             g_prefix_error(error, "journal %s: line %u: ", journal->path, number);
             return false;
@@ -277,11 +275,21 @@ kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **error)
     return true;
 }
 
+char *
+kvss_journal_alive_path(const char *path)
+{
+    g_autofree char *stem = g_strndup(path, strlen(path) - strlen(".journal"));
+
+    return g_strconcat(stem, ".alive", NULL);
+}
+
 bool
 kvss_journal_remove(KvssJournal *journal, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(journal->path);
+    g_autofree char *alive = kvss_journal_alive_path(journal->path);
 
+    (void) unlink(alive);
     if (unlink(journal->path) < 0 && errno != ENOENT)
         return kvss_throw_errno(error, errno, "remove journal %s", journal->path);
     return kvss_fsync_folder(folder, error);

@@ -54,7 +54,17 @@ bool kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **e
 void kvss_journal_content_clear(KvssJournalContent *content);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KvssJournalContent, kvss_journal_content_clear)
 
-/** Removes the file. The run is over. */
+/**
+ * kvss_journal_alive_path:
+ * @path: of a journal
+ *
+ * The file beside it that is flock()ed by the run's own process alone, while the
+ * journal's lock is shared with the guardian: tells a run from a guardian that
+ * cleans up after one. Free with g_free.
+ */
+char *kvss_journal_alive_path(const char *path);
+
+/** Removes the file and the sign of life beside it. The run is over. */
 bool kvss_journal_remove(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**

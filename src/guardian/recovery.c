@@ -36,8 +36,7 @@ is_locked(const char *path)
 static bool
 is_alive(const char *journal_path)
 {
-    g_autofree char *stem = g_strndup(journal_path, strlen(journal_path) - strlen(".journal"));
-    g_autofree char *alive = g_strconcat(stem, ".alive", NULL);
+    g_autofree char *alive = kvss_journal_alive_path(journal_path);
 
     return is_locked(alive);
 }

@@ -55,7 +55,9 @@ make_folder(const char *path, unsigned mode, GError **error)
 static bool
 run_show_alive(KvssRun *run, const char *journals, GError **error)
 {
-    run->alive_path = g_strdup_printf("%s/%s.alive", journals, run->id);
+    g_autofree char *journal = g_strdup_printf("%s/%s.journal", journals, run->id);
+
+    run->alive_path = kvss_journal_alive_path(journal);
     run->alive_fd = open(run->alive_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (run->alive_fd < 0)
         return kvss_throw_errno(error, errno, "create %s", run->alive_path);
@@ -340,7 +342,8 @@ kvss_run_start_guardian(KvssRun *run, GError **error)
     char answer[64];
     g_autoptr(GSubprocess) process = NULL;
 
-    g_assert(run->control < 0);
+    if (run->control >= 0)
+        return true;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return kvss_throw_errno(error, errno, "socketpair");
     run->control = pair[0];

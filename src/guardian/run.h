@@ -48,7 +48,7 @@ const char *kvss_run_folder(const KvssRun *run);
  *
  * Starts the guardian process and waits for its "ready" (it holds a connection
  * of its own by then; on qemu:///embed it connects when it must act). Before any
- * freeze. Once.
+ * freeze. Started already: does nothing.
  */
 bool kvss_run_start_guardian(KvssRun *run, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

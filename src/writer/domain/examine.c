@@ -93,13 +93,20 @@ obstacle_to_saving(const KvssVm *vm)
     return first->detail;
 }
 
+/* C4 and C5 that nobody could be asked about did not decide anything: C1 did. */
+static bool
+was_seen(const KvssVm *vm, const KvssCondition *condition)
+{
+    return vm->guest || !(g_str_equal(condition->id, "C4") || g_str_equal(condition->id, "C5"));
+}
+
 static void
 add_failed_conditions(KvssVm *vm)
 {
     for (guint i = 0; i < vm->component->conditions->len; i++) {
         const KvssCondition *condition = g_ptr_array_index(vm->component->conditions, i);
 
-        if (!condition->holds)
+        if (!condition->holds && was_seen(vm, condition))
             kvss_component_add_reason(vm->component, condition->id, "%s", condition->detail);
     }
 }

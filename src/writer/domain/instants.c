@@ -143,6 +143,26 @@ check_thawed(KvssVm *vm, int n_thawed, GError **error)
     return true;
 }
 
+/* Tries everything at once, and tells the guardian's part where it was the cause. */
+static void
+give_up_thaw(KvssVm *vm, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(GError) late = NULL;
+
+    if (!kvss_run_act_undo(vm->run, vm->freeze_act, &local))
+        g_warning("%s", local->message);
+    if (!kvss_run_disarm(vm->run, vm->freeze_act, &late)
+        && g_error_matches(late, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT) && error) {
+        g_clear_error(error);
+        (void) kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT,
+                          "the guest was frozen for %u ms, the limit (freeze-limit), and the "
+                          "guardian process thawed it: the backup would not be "
+                          "application-consistent",
+                          vm->policy->freeze_limit_ms);
+    }
+}
+
 /*
  * A guest whose thaw went wrong is left to the undo of its act, which tries
  * everything; but the set has failed, even when that works.
@@ -157,10 +177,7 @@ kvss_vm_thaw(KvssVm *vm, GError **error)
         return true;
     if (!kvss_agent_thaw(vm->domain, thaw_call_limit_s(vm), &n_thawed, error)
         || !check_thawed(vm, n_thawed, error)) {
-        g_autoptr(GError) local = NULL;
-
-        if (!kvss_run_act_undo(vm->run, vm->freeze_act, &local))
-            g_warning("%s", local->message);
+        give_up_thaw(vm, error);
         return false;
     }
     /* Up to the moment when the thaw was asked for, the guest was surely frozen. */

@@ -43,3 +43,12 @@ bool kvss_vm_pre_restore(struct KvssHost *host, KvssSnapshotSet *set, GError **e
  */
 bool kvss_vm_post_restore(struct KvssHost *host, KvssSnapshotSet *set, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/** A wish in restore_options. */
+bool kvss_vm_restore_option(const KvssComponent *component, const char *name);
+
+/** Where a path really leads: links followed; for one that does not exist yet, its folder's. Free with g_free. */
+char *kvss_vm_real_path(const char *path);
+
+/** What @real is called once it is set aside. Free with g_free. */
+char *kvss_vm_aside_path(const char *real, const char *run_id);

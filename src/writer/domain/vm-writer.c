@@ -11,6 +11,7 @@
  */
 #include "writer/domain/vm-writer.h"
 #include "host/image.h"
+#include "writer/domain/restore-steps.h"
 #include "writer/domain/scratch-watch.h"
 #include "writer/domain/vm.h"
 
@@ -289,6 +290,20 @@ stop_and_save(KvssVm *vm, GError **error)
     return kvss_vm_stand_still(vm, error) && kvss_vm_save_memory(vm, error);
 }
 
+static GPtrArray *
+those_in_state(GPtrArray *vms, KvssDomainState prior)
+{
+    GPtrArray *some = g_ptr_array_new();
+
+    for (guint i = 0; i < vms->len; i++) {
+        KvssVm *vm = g_ptr_array_index(vms, i);
+
+        if (vm->prior == prior)
+            g_ptr_array_add(some, vm);
+    }
+    return some;
+}
+
 /*
  * Its agent died since PrepareForBackup. Nothing was done to the guest yet: where
  * no method was demanded, the default serves it.
@@ -316,10 +331,14 @@ cut_one_by_one(VmWriter *self, KvssSnapshotSet *set, GError **error)
     g_autoptr(GPtrArray) children = selected_with(self, KVSS_METHOD_CHILD_SNAPSHOT);
     g_autoptr(GPtrArray) crash = selected_with(self, KVSS_METHOD_CRASH_CONSISTENT);
     g_autoptr(GPtrArray) saved = selected_with(self, KVSS_METHOD_SAVED_STATE);
+    g_autoptr(GPtrArray) paused = those_in_state(saved, KVSS_DOMAIN_PAUSED);
+    g_autoptr(GPtrArray) running = those_in_state(saved, KVSS_DOMAIN_RUNNING);
 
+    /* A running guest stands still from its step on: it comes last, and waits for nobody slower. */
     return for_each(children, freeze_cut_thaw, WORK_PARALLEL, true, set->cancellable, error)
         && for_each(crash, kvss_vm_cut, WORK_PARALLEL, true, set->cancellable, error)
-        && for_each(saved, stop_and_save, WORK_PARALLEL, true, set->cancellable, error);
+        && for_each(paused, stop_and_save, WORK_PARALLEL, true, set->cancellable, error)
+        && for_each(running, stop_and_save, WORK_PARALLEL, true, set->cancellable, error);
 }
 
 /*
@@ -384,6 +403,18 @@ vm_writer_backup_complete(KvssWriter *writer, KvssSnapshotSet *set, GError **err
     return true;
 }
 
+static bool
+vm_writer_pre_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
+{
+    return kvss_vm_pre_restore(((VmWriter *) writer)->host, set, error);
+}
+
+static bool
+vm_writer_post_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
+{
+    return kvss_vm_post_restore(((VmWriter *) writer)->host, set, error);
+}
+
 /* The undo list knows more than we do; it may run twice. */
 static void
 vm_writer_abort(KvssWriter *writer, KvssSnapshotSet *set)
@@ -423,6 +454,8 @@ static const KvssWriterOps vm_writer_ops = {
     .backup_complete = vm_writer_backup_complete,
     .abort = vm_writer_abort,
     .backup_shutdown = vm_writer_abort,
+    .pre_restore = vm_writer_pre_restore,
+    .post_restore = vm_writer_post_restore,
     .free = vm_writer_free,
 };
 
