@@ -1,0 +1,96 @@
+/*
+ * selection.c - which components a run is about
+ *
+ * A name that is not there is an error, in --exclude as well: there it would
+ * otherwise put a VM into the backup that somebody meant to leave out.
+ */
+#include "backup/selection.h"
+#include "writer/writer.h"
+
+#include <string.h>
+
+static bool
+is_called(const KvssComponent *component, const char *name_or_uuid)
+{
+    return g_strcmp0(component->display_name, name_or_uuid) == 0 ||
+           g_ascii_strcasecmp(component->name, name_or_uuid) == 0;
+}
+
+KvssComponent *
+kvss_backup_find_component(KvssCoordinator *coordinator, const char *name_or_uuid)
+{
+    GPtrArray *writers = kvss_coordinator_writers(coordinator);
+
+    for (guint w = 0; w < writers->len; w++) {
+        const KvssWriter *writer = g_ptr_array_index(writers, w);
+
+        for (guint i = 0; i < writer->components->len; i++) {
+            KvssComponent *component = g_ptr_array_index(writer->components, i);
+
+            if (is_called(component, name_or_uuid))
+                return component;
+        }
+    }
+    return NULL;
+}
+
+static void
+note_unknown(KvssCoordinator *coordinator, const char *const *names, GString *unknown)
+{
+    for (; names && *names; names++)
+        if (!kvss_backup_find_component(coordinator, *names))
+            g_string_append_printf(unknown, "%s'%s'", unknown->len ? ", " : "", *names);
+}
+
+static bool
+throw_unknown(const GString *unknown, GError **error)
+{
+    return kvss_throw(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_NOT_FOUND,
+                      "no VM %s on this host: 'kvss list vms' shows those that are there",
+                      unknown->str);
+}
+
+bool
+kvss_backup_check_names(KvssCoordinator *coordinator, const char *const *names, GError **error)
+{
+    g_autoptr(GString) unknown = g_string_new(NULL);
+
+    note_unknown(coordinator, names, unknown);
+    return unknown->len == 0 || throw_unknown(unknown, error);
+}
+
+bool
+kvss_backup_is_named(const KvssComponent *component, const char *const *names)
+{
+    for (; names && *names; names++)
+        if (is_called(component, *names))
+            return true;
+    return false;
+}
+
+bool
+kvss_backup_select(const KvssBackupRequest *request, GError **error)
+{
+    GPtrArray *writers = kvss_coordinator_writers(request->coordinator);
+    g_autoptr(GString) unknown = g_string_new(NULL);
+
+    note_unknown(request->coordinator, request->vms, unknown);
+    note_unknown(request->coordinator, request->exclude, unknown);
+    note_unknown(request->coordinator, request->mentioned, unknown);
+    if (unknown->len)
+        return throw_unknown(unknown, error);
+
+    for (guint w = 0; w < writers->len; w++) {
+        const KvssWriter *writer = g_ptr_array_index(writers, w);
+
+        for (guint i = 0; i < writer->components->len; i++) {
+            const KvssComponent *component = g_ptr_array_index(writer->components, i);
+
+            if ((request->all || kvss_backup_is_named(component, request->vms)) &&
+                !kvss_backup_is_named(component, request->exclude) &&
+                !kvss_coordinator_select(request->coordinator, component->name, error))
+                return false;
+        }
+    }
+    return true;
+}

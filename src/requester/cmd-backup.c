@@ -1,0 +1,200 @@
+/*
+ * cmd-backup.c - kvss backup: VMs as one set into the repository
+ */
+#include "backup/backup.h"
+#include "host/connection.h"
+#include "requester/describe.h"
+#include "requester/output.h"
+#include "requester/progress.h"
+#include "requester/requester.h"
+
+static bool
+check_usage(KvssRequester *requester, GError **error)
+{
+    const KvssOptions *options = requester->options;
+
+    if (options->all && kvss_options_count(options->words) > 0)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "backup: give names or --all, not both");
+    if (!options->all && kvss_options_count(options->words) == 0)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "backup: name VMs, or give --all");
+    return kvss_requester_check_options(requester, error);
+}
+
+/* Every name that was given: Identify needs to look at these only. NULL with --all. */
+static char **
+all_names(const KvssBackupRequest *request)
+{
+    const char *const *lists[] = { request->vms, request->exclude, request->mentioned };
+    g_autoptr(GStrvBuilder) names = g_strv_builder_new();
+
+    if (request->all)
+        return NULL;
+    for (guint i = 0; i < G_N_ELEMENTS(lists); i++)
+        for (const char *const *name = lists[i]; name && *name; name++)
+            g_strv_builder_add(names, *name);
+    return g_strv_builder_end(names);
+}
+
+static void
+on_progress(const KvssBackupStatus *status, gpointer data)
+{
+    kvss_progress_update(data, status->step, status->vm, status->target, status->done,
+                         status->total);
+}
+
+/* ---- the result ---- */
+
+static bool
+print_result(const KvssBackupResult *result)
+{
+    const KvssManifest *manifest = result->manifest;
+    g_autofree char *read = kvss_size_text(manifest->bytes_read);
+    g_autofree char *stored = kvss_size_text(manifest->bytes_stored);
+    bool has_gap = false;
+
+    for (guint i = 0; i < manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+
+        kvss_describe_print(vm->component, KVSS_DESCRIBE_RESULT);
+        has_gap |= kvss_describe_has_gap(vm->component);
+    }
+    if (manifest->skew_ms >= 0)
+        kvss_print("first to last instant: %.1f ms\n", manifest->skew_ms);
+    kvss_print("backup %s: %u VM%s, read %s, stored %s, %.1f s\n", result->id, manifest->vms->len,
+               manifest->vms->len == 1 ? "" : "s", read, stored, result->seconds);
+    return has_gap;
+}
+
+static bool
+print_result_json(const KvssBackupResult *result)
+{
+    const KvssManifest *manifest = result->manifest;
+    g_autofree char *time = kvss_manifest_time(manifest->time_us);
+    JsonObject *object = json_object_new();
+    JsonArray *vms = json_array_new();
+    bool has_gap = false;
+
+    for (guint i = 0; i < manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+
+        json_array_add_object_element(vms,
+                                      kvss_describe_json(vm->component, KVSS_DESCRIBE_RESULT));
+        has_gap |= kvss_describe_has_gap(vm->component);
+    }
+    kvss_set_text(object, "type", "summary");
+    kvss_set_text(object, "backup_id", result->id);
+    kvss_set_text(object, "set_id", manifest->set_id);
+    kvss_set_text(object, "time", time);
+    json_object_set_array_member(object, "vms", vms);
+    json_object_set_member(object, "skew_ms", kvss_manifest_ms(manifest->skew_ms));
+    json_object_set_int_member(object, "bytes_read", (gint64) manifest->bytes_read);
+    json_object_set_int_member(object, "bytes_stored", (gint64) manifest->bytes_stored);
+    json_object_set_double_member(object, "seconds", result->seconds);
+    kvss_set_text(object, "warning", result->warning);
+    kvss_print_json_object(object);
+    return has_gap;
+}
+
+/* A gap is said on stderr as well: the list above may be long, and cron keeps this. */
+static void
+say_gaps(const KvssManifest *manifest)
+{
+    for (guint i = 0; i < manifest->vms->len; i++) {
+        const KvssComponent *vm = ((KvssManifestVm *) g_ptr_array_index(manifest->vms, i))
+                                      ->component;
+
+        for (guint n = 0; n < vm->not_covered->len; n++) {
+            const KvssNotCovered *gap = g_ptr_array_index(vm->not_covered, n);
+
+            if (gap->is_writable)
+                kvss_say("%s: %s is not in the backup: %s", vm->display_name, gap->target,
+                         gap->reason);
+        }
+    }
+}
+
+static int
+report(KvssRequester *requester, const KvssBackupResult *result)
+{
+    bool has_gap = requester->options->json ? print_result_json(result) : print_result(result);
+
+    if (result->warning)
+        kvss_say("the backup stands, but: %s", result->warning);
+    if (has_gap)
+        say_gaps(result->manifest);
+    return has_gap ? KVSS_EXIT_REMARK : KVSS_EXIT_DONE;
+}
+
+/* ---- */
+
+static int
+run(KvssRequester *requester, KvssBackupRequest *request, GError **error)
+{
+    const KvssOptions *options = requester->options;
+    g_autoptr(KvssProgress)
+        progress = kvss_progress_new(options->json, options->quiet, options->verbose);
+    KvssBackupResult result;
+    int code;
+
+    request->progress = on_progress;
+    request->progress_data = progress;
+    if (!kvss_backup_run(request, &result, error)) {
+        kvss_requester_note_failure(requester, request->coordinator);
+        return -1;
+    }
+    g_clear_pointer(&progress, kvss_progress_free);
+    code = report(requester, &result);
+    kvss_backup_result_clear(&result);
+    return code;
+}
+
+static int
+backup(KvssRequester *requester, KvssBackupRequest *request, GError **error)
+{
+    g_auto(GStrv) names = all_names(request);
+    g_autoptr(KvssRepository) repository = NULL;
+    g_autoptr(KvssHost) host = NULL;
+    g_autoptr(KvssCoordinator) coordinator = NULL;
+
+    repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_ADD, error);
+    if (!repository)
+        return -1;
+    host = kvss_requester_open_host(requester, error);
+    if (!host)
+        return -1;
+    coordinator = kvss_requester_new_coordinator(requester, host, (const char *const *) names,
+                                                 error);
+    if (!coordinator)
+        return -1;
+    request->repository = repository;
+    request->host = host;
+    request->coordinator = coordinator;
+    return run(requester, request, error);
+}
+
+int
+kvss_cmd_backup(KvssRequester *requester, GError **error)
+{
+    const KvssOptions *options = requester->options;
+    g_auto(GStrv) mentioned = NULL;
+    KvssBackupRequest request = {
+        .state_dir = requester->config->state_dir,
+        .scratch_dir = requester->config->scratch_dir,
+        .vms = kvss_options_list(options->words),
+        .all = options->all,
+        .exclude = kvss_options_list(options->exclude),
+        .tags = kvss_options_list(options->tag),
+        .full = options->full,
+        .same_instant = options->same_instant,
+        .cancellable = requester->cancellable,
+    };
+
+    if (!check_usage(requester, error) || !kvss_requester_check_local(requester, error) ||
+        !kvss_requester_recover(requester, true, error))
+        return -1;
+    mentioned = kvss_requester_method_vms(requester);
+    request.mentioned = (const char *const *) mentioned;
+    return backup(requester, &request, error);
+}

@@ -1,0 +1,320 @@
+/*
+ * cmd-restore.c - kvss restore: VMs of a backup, back on this host
+ */
+#include "catalogue/catalogue.h"
+#include "host/connection.h"
+#include "host/domain.h"
+#include "requester/output.h"
+#include "requester/progress.h"
+#include "requester/requester.h"
+#include "restore/restore.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static bool
+is_chosen(const KvssManifestVm *vm, const char *const *vms)
+{
+    if (!*vms)
+        return true;
+    for (; *vms; vms++)
+        if (strcmp(vm->component->display_name, *vms) == 0 ||
+            g_ascii_strcasecmp(vm->component->name, *vms) == 0)
+            return true;
+    return false;
+}
+
+/* The names of the chosen VMs that are on the host already; NULL when there are none. */
+static char *
+existing_vms(KvssHost *host, const KvssBackup *backup, const char *const *vms)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < backup->manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, i);
+        g_autoptr(KvssDomain) old = NULL;
+
+        if (!is_chosen(vm, vms))
+            continue;
+        old = kvss_host_find_domain(host, vm->component->name, NULL);
+        if (!old)
+            old = kvss_host_find_domain(host, vm->component->display_name, NULL);
+        if (old)
+            g_string_append_printf(names, "%s%s", names->len ? ", " : "", kvss_domain_name(old));
+    }
+    return names->len ? g_string_free(g_steal_pointer(&names), FALSE) : NULL;
+}
+
+static bool
+answer_is_yes(void)
+{
+    char answer[16] = "";
+
+    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+/* On a terminal somebody is there to be asked; a script has decided already. */
+static bool
+confirm(KvssRequester *requester, KvssHost *host, const KvssBackup *backup, const char *const *vms,
+        GError **error)
+{
+    g_autofree char *names = NULL, *when = NULL, *plain = NULL;
+
+    if (requester->options->yes || requester->options->dry_run || !isatty(STDIN_FILENO) ||
+        !isatty(STDERR_FILENO))
+        return true;
+    names = existing_vms(host, backup, vms);
+    if (!names)
+        return true;
+    plain = kvss_plain(names);
+    when = kvss_time_text(backup->manifest->time_us);
+    fprintf(stderr, "%s will be replaced by the backup of %s. Go on? [y/N] ", plain, when);
+    fflush(stderr);
+    if (answer_is_yes())
+        return true;
+    return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_REFUSED,
+                      "not confirmed: nothing was changed");
+}
+
+/* ---- the result ---- */
+
+static JsonArray *
+disks_json(const GPtrArray *disks)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < disks->len; i++) {
+        const KvssRestoredDisk *disk = g_ptr_array_index(disks, i);
+        JsonObject *object = json_object_new();
+
+        kvss_set_text(object, "target", disk->target);
+        kvss_set_text(object, "format", disk->format);
+        kvss_set_text(object, "path", disk->path);
+        json_object_set_int_member(object, "size", (gint64) disk->size);
+        json_object_set_int_member(object, "bytes_written", (gint64) disk->bytes_written);
+        json_array_add_object_element(array, object);
+    }
+    return array;
+}
+
+static JsonArray *
+networks_json(const GPtrArray *networks)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < networks->len; i++) {
+        const KvssRestoredNetwork *network = g_ptr_array_index(networks, i);
+        JsonObject *object = json_object_new();
+
+        kvss_set_text(object, "type", network->type);
+        kvss_set_text(object, "source", network->source);
+        kvss_set_text(object, "mac", network->mac);
+        json_object_set_boolean_member(object, "connected", network->is_connected);
+        json_array_add_object_element(array, object);
+    }
+    return array;
+}
+
+static JsonArray *
+strings_json(const GPtrArray *strings)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < strings->len; i++)
+        json_array_add_string_element(array, g_ptr_array_index(strings, i));
+    return array;
+}
+
+static JsonObject *
+vm_json(const KvssRestoredVm *vm)
+{
+    JsonObject *object = json_object_new();
+
+    kvss_set_text(object, "name", vm->name);
+    kvss_set_text(object, "uuid", vm->uuid);
+    kvss_set_text(object, "state", vm->state);
+    json_object_set_array_member(object, "disks", disks_json(vm->disks));
+    json_object_set_array_member(object, "networks", networks_json(vm->networks));
+    json_object_set_array_member(object, "notes", strings_json(vm->notes));
+    return object;
+}
+
+static void
+print_result_json(const KvssBackup *backup, const KvssRestoreResult *result, bool dry_run)
+{
+    JsonObject *object = json_object_new();
+    JsonArray *vms = json_array_new();
+
+    for (guint i = 0; i < result->vms->len; i++)
+        json_array_add_object_element(vms, vm_json(g_ptr_array_index(result->vms, i)));
+    kvss_set_text(object, "type", "summary");
+    kvss_set_text(object, "backup_id", backup->snapshot->id);
+    json_object_set_boolean_member(object, "dry_run", dry_run);
+    json_object_set_array_member(object, "vms", vms);
+    if (result->steps)
+        json_object_set_array_member(object, "steps", strings_json(result->steps));
+    json_object_set_double_member(object, "seconds", result->seconds);
+    kvss_set_text(object, "warning", result->warning);
+    kvss_print_json_object(object);
+}
+
+static void
+print_vm(const KvssRestoredVm *vm)
+{
+    kvss_print("%s: %s\n", vm->name, vm->state ? vm->state : "?");
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const KvssRestoredDisk *disk = g_ptr_array_index(vm->disks, i);
+        g_autofree char *size = kvss_size_text(disk->size);
+        g_autofree char *written = kvss_size_text(disk->bytes_written);
+
+        kvss_print("  disk %s: %s, %s, %s written, %s\n", disk->target, disk->format, size,
+                   written, disk->path ? disk->path : "");
+    }
+    for (guint i = 0; i < vm->networks->len; i++) {
+        const KvssRestoredNetwork *network = g_ptr_array_index(vm->networks, i);
+
+        kvss_print("  network %s%s%s%s\n", network->type, network->source ? " " : "",
+                   network->source ? network->source : "",
+                   network->is_connected ? "" : ": not here, its link is down");
+    }
+    for (guint i = 0; i < vm->notes->len; i++)
+        kvss_print("  note: %s\n", (const char *) g_ptr_array_index(vm->notes, i));
+}
+
+static void
+print_result(const KvssBackup *backup, const KvssRestoreResult *result, bool dry_run)
+{
+    for (guint i = 0; dry_run && result->steps && i < result->steps->len; i++)
+        kvss_print("%u. %s\n", i + 1, (const char *) g_ptr_array_index(result->steps, i));
+    if (dry_run)
+        return;
+    for (guint i = 0; i < result->vms->len; i++)
+        print_vm(g_ptr_array_index(result->vms, i));
+    kvss_print("restored from backup %.8s in %.1f s\n", backup->snapshot->id, result->seconds);
+}
+
+/* What made the exit code 3 is said on stderr as well: cron keeps this. */
+static void
+say_remarks(const KvssRestoreResult *result)
+{
+    for (guint i = 0; i < result->vms->len; i++) {
+        const KvssRestoredVm *vm = g_ptr_array_index(result->vms, i);
+
+        for (guint n = 0; n < vm->networks->len; n++) {
+            const KvssRestoredNetwork *network = g_ptr_array_index(vm->networks, n);
+
+            if (!network->is_connected)
+                kvss_say("%s: %s %s is not here: the interface's link is down", vm->name,
+                         network->type, network->source ? network->source : "");
+        }
+        for (guint n = 0; n < vm->notes->len; n++)
+            kvss_say("%s: %s", vm->name, (const char *) g_ptr_array_index(vm->notes, n));
+    }
+}
+
+static int
+report(KvssRequester *requester, const KvssBackup *backup, const KvssRestoreResult *result)
+{
+    bool dry_run = requester->options->dry_run;
+
+    if (requester->options->json)
+        print_result_json(backup, result, dry_run);
+    else
+        print_result(backup, result, dry_run);
+    if (result->warning)
+        kvss_say("the restore stands, but: %s", result->warning);
+    if (result->is_partial)
+        say_remarks(result);
+    return result->is_partial ? KVSS_EXIT_REMARK : KVSS_EXIT_DONE;
+}
+
+/* ---- */
+
+static void
+on_progress(const KvssRestoreProgressInfo *info, gpointer data)
+{
+    kvss_progress_update(data, info->step, info->vm, info->target, info->done, info->total);
+}
+
+static int
+run(KvssRequester *requester, KvssRestoreOptions *request, GError **error)
+{
+    const KvssOptions *options = requester->options;
+    g_autoptr(KvssProgress)
+        progress = kvss_progress_new(options->json, options->quiet, options->verbose);
+    KvssRestoreResult result = { 0 };
+    int code;
+
+    request->progress = on_progress;
+    request->progress_data = progress;
+    if (!kvss_restore_run(request, &result, error))
+        return -1;
+    g_clear_pointer(&progress, kvss_progress_free);
+    code = report(requester, request->backup, &result);
+    kvss_restore_result_clear(&result);
+    return code;
+}
+
+/* The VMs asked for, in front of a message that does not name them. */
+static void
+name_vms(KvssRequester *requester, const char *const *vms, GError **error)
+{
+    g_autofree char *names = *vms ? g_strjoinv(", ", (char **) vms) : NULL;
+
+    if (!names || !error || !*error)
+        return;
+    if (!vms[1])
+        kvss_set_string(&requester->failed_vm, vms[0]);
+    if (!strstr((*error)->message, names))
+        g_prefix_error(error, "%s: ", names);
+}
+
+static int
+restore(KvssRequester *requester, const char *to_dir, GError **error)
+{
+    const KvssOptions *options = requester->options;
+    const char *const *words = kvss_options_list(options->words);
+    g_autoptr(KvssRepository) repository = NULL;
+    g_autoptr(KvssBackup) backup = NULL;
+    g_autoptr(KvssHost) host = NULL;
+    KvssRestoreOptions request = {
+        .state_dir = requester->config->state_dir,
+        .scratch_dir = requester->config->scratch_dir,
+        .vms = words[1] ? words + 1 : NULL,
+        .to_dir = to_dir,
+        .start = options->start,
+        .keep_old = options->keep_old,
+        .dry_run = options->dry_run,
+        .cancellable = requester->cancellable,
+    };
+
+    repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, error);
+    if (!repository)
+        return -1;
+    backup = kvss_catalogue_find(repository, words[0], words + 1, error);
+    if (!backup)
+        return -1;
+    host = kvss_requester_open_host(requester, error);
+    if (!host || !confirm(requester, host, backup, words + 1, error))
+        return -1;
+    request.repository = repository;
+    request.backup = backup;
+    request.host = host;
+    return run(requester, &request, error);
+}
+
+int
+kvss_cmd_restore(KvssRequester *requester, GError **error)
+{
+    const char *to = requester->options->to;
+    g_autofree char *to_dir = to ? g_canonicalize_filename(to, NULL) : NULL;
+    int code;
+
+    if (!kvss_requester_check_local(requester, error) ||
+        !kvss_requester_recover(requester, true, error))
+        return -1;
+    code = restore(requester, to_dir, error);
+    if (code < 0)
+        name_vms(requester, kvss_options_list(requester->options->words) + 1, error);
+    return code;
+}

@@ -1,0 +1,330 @@
+/*
+ * cmd-verify.c - kvss verify: is what is stored still what was stored?
+ *
+ * Two looks: the repository's own (packs, index, trees; with --read-data every
+ * byte) and ours (each set has the files that its set.json names, in their sizes).
+ */
+#include "catalogue/catalogue.h"
+#include "requester/output.h"
+#include "requester/progress.h"
+#include "requester/requester.h"
+#include "stream/source.h"
+
+#include <string.h>
+
+/** What was found about one backup. */
+typedef struct {
+    char *id;
+    GPtrArray *what; /* char* */
+    GPtrArray *vms;  /* char*, each once */
+} Damage;
+
+typedef struct {
+    GPtrArray *backups; /* KvssBackup: those looked at that could be read */
+    GPtrArray *ids;     /* char*: of all that were looked at; NULL-terminated at the end */
+    GPtrArray *damages; /* Damage */
+    GPtrArray *orphans; /* char*: findings that hurt no backup */
+    KvssProgress *progress;
+} Verify;
+
+static void
+damage_free(gpointer data)
+{
+    Damage *damage = data;
+
+    g_free(damage->id);
+    g_ptr_array_unref(damage->what);
+    g_ptr_array_unref(damage->vms);
+    g_free(damage);
+}
+
+static Damage *
+damage_of(Verify *verify, const char *id)
+{
+    Damage *damage;
+
+    for (guint i = 0; i < verify->damages->len; i++) {
+        damage = g_ptr_array_index(verify->damages, i);
+        if (strcmp(damage->id, id) == 0)
+            return damage;
+    }
+    damage = g_new0(Damage, 1);
+    damage->id = g_strdup(id);
+    damage->what = g_ptr_array_new_with_free_func(g_free);
+    damage->vms = g_ptr_array_new_with_free_func(g_free);
+    g_ptr_array_add(verify->damages, damage);
+    return damage;
+}
+
+static void
+add_once(GPtrArray *list, const char *text)
+{
+    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL))
+        g_ptr_array_add(list, g_strdup(text));
+}
+
+/* ---- our own look ---- */
+
+static void
+check_source(Damage **damage, Verify *verify, const KvssBackup *backup, const KvssManifestVm *vm,
+             KvssSource *source, GError *trouble)
+{
+    g_autoptr(KvssSource) opened = source;
+    g_autoptr(GError) error = trouble;
+
+    if (opened)
+        return;
+    if (!*damage)
+        *damage = damage_of(verify, backup->snapshot->id);
+    add_once((*damage)->what, error->message);
+    add_once((*damage)->vms, vm->component->display_name);
+}
+
+static void
+check_set(Verify *verify, KvssRepository *repository, const KvssBackup *backup)
+{
+    Damage *damage = NULL;
+
+    for (guint i = 0; i < backup->manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, i);
+
+        for (guint n = 0; n < vm->component->disks->len; n++) {
+            GError *trouble = NULL;
+            KvssSource *source = kvss_backup_open_disk(
+                repository, backup, vm, g_ptr_array_index(vm->component->disks, n), &trouble);
+
+            check_source(&damage, verify, backup, vm, source, trouble);
+        }
+        for (guint n = 0; n < vm->component->files->len; n++) {
+            GError *trouble = NULL;
+            KvssSource *source = kvss_backup_open_file(
+                repository, backup, vm, g_ptr_array_index(vm->component->files, n), &trouble);
+
+            check_source(&damage, verify, backup, vm, source, trouble);
+        }
+    }
+}
+
+/* ---- the repository's look ---- */
+
+/* The VMs whose files lie on @paths. A set may lie some folders down in its snapshot. */
+static void
+note_vms(Verify *verify, Damage *damage, char **paths)
+{
+    for (guint i = 0; i < verify->backups->len; i++) {
+        const KvssBackup *backup = g_ptr_array_index(verify->backups, i);
+
+        if (strcmp(backup->snapshot->id, damage->id) != 0)
+            continue;
+        for (guint n = 0; n < backup->manifest->vms->len; n++) {
+            const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, n);
+            g_autofree char *place = g_strdup_printf("vms/%s/", vm->dir);
+
+            for (char **path = paths; path && *path; path++)
+                if (strstr(*path, place))
+                    add_once(damage->vms, vm->component->display_name);
+        }
+    }
+}
+
+static void
+on_damage(const char *what, char **snapshot_ids, char **paths, gpointer data)
+{
+    Verify *verify = data;
+
+    if (!snapshot_ids || !*snapshot_ids)
+        add_once(verify->orphans, what);
+    for (char **id = snapshot_ids; id && *id; id++) {
+        Damage *damage = damage_of(verify, *id);
+
+        add_once(damage->what, what);
+        note_vms(verify, damage, paths);
+    }
+}
+
+static void
+on_progress(uint64_t done, uint64_t total, gpointer data)
+{
+    kvss_progress_update(((Verify *) data)->progress, "Verify", NULL, NULL, done, total);
+}
+
+/* ---- which backups ---- */
+
+static void
+on_problem(const char *snapshot_id, const GError *problem, gpointer data)
+{
+    Verify *verify = data;
+
+    g_ptr_array_add(verify->ids, g_strdup(snapshot_id));
+    add_once(damage_of(verify, snapshot_id)->what, problem->message);
+}
+
+static bool
+find_all(Verify *verify, KvssRepository *repository, GError **error)
+{
+    verify->backups = kvss_catalogue_list(repository, on_problem, verify, error);
+    return verify->backups != NULL;
+}
+
+static bool
+find_named(Verify *verify, KvssRepository *repository, const char *const *names, GError **error)
+{
+    verify->backups = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_backup_free);
+    for (; *names; names++) {
+        KvssBackup *backup = kvss_catalogue_find(repository, *names, NULL, error);
+
+        if (!backup)
+            return false;
+        g_ptr_array_add(verify->backups, backup);
+    }
+    return true;
+}
+
+static bool
+look(Verify *verify, KvssRequester *requester, KvssRepository *repository,
+     KvssVerifyResult *out_result, GError **error)
+{
+    const char *const *names = kvss_options_list(requester->options->words);
+    KvssVerifyOptions options = {
+        .read_data = requester->options->read_data,
+        .damage = on_damage,
+        .progress = on_progress,
+        .data = verify,
+        .cancellable = requester->cancellable,
+    };
+
+    if (!(*names ? find_named(verify, repository, names, error)
+                 : find_all(verify, repository, error)))
+        return false;
+    for (guint i = 0; i < verify->backups->len; i++) {
+        const KvssBackup *backup = g_ptr_array_index(verify->backups, i);
+
+        add_once(verify->ids, backup->snapshot->id);
+        check_set(verify, repository, backup);
+    }
+    g_ptr_array_add(verify->ids, NULL);
+    /* Without names everything in the repository is looked at, sets or not. */
+    return kvss_repository_verify(repository, *names ? (char **) verify->ids->pdata : NULL,
+                                  &options, out_result, error);
+}
+
+/* ---- the result ---- */
+
+static JsonArray *
+strings_json(const GPtrArray *strings)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < strings->len && g_ptr_array_index(strings, i); i++)
+        json_array_add_string_element(array, g_ptr_array_index(strings, i));
+    return array;
+}
+
+static void
+print_json(const Verify *verify, const KvssVerifyResult *result)
+{
+    JsonObject *object = json_object_new();
+    JsonArray *damaged = json_array_new();
+
+    for (guint i = 0; i < verify->damages->len; i++) {
+        const Damage *damage = g_ptr_array_index(verify->damages, i);
+        JsonObject *one = json_object_new();
+
+        kvss_set_text(one, "id", damage->id);
+        json_object_set_array_member(one, "vms", strings_json(damage->vms));
+        json_object_set_array_member(one, "what", strings_json(damage->what));
+        json_array_add_object_element(damaged, one);
+    }
+    kvss_set_text(object, "type", "summary");
+    json_object_set_array_member(object, "backups", strings_json(verify->ids));
+    json_object_set_array_member(object, "damaged", damaged);
+    json_object_set_array_member(object, "other_damage", strings_json(verify->orphans));
+    json_object_set_int_member(object, "packs", (gint64) result->packs);
+    json_object_set_int_member(object, "blobs", (gint64) result->blobs);
+    json_object_set_int_member(object, "bytes_read", (gint64) result->bytes_read);
+    kvss_print_json_object(object);
+}
+
+static void
+print_text(const Verify *verify, const KvssVerifyResult *result)
+{
+    guint backups = verify->ids->len - 1;
+    g_autofree char *read = kvss_size_text(result->bytes_read);
+
+    for (guint i = 0; i < verify->damages->len; i++) {
+        const Damage *damage = g_ptr_array_index(verify->damages, i);
+
+        kvss_print("damaged: backup %s\n", damage->id);
+        for (guint n = 0; n < damage->vms->len; n++)
+            kvss_print("  VM %s\n", (const char *) g_ptr_array_index(damage->vms, n));
+        for (guint n = 0; n < damage->what->len; n++)
+            kvss_print("  %s\n", (const char *) g_ptr_array_index(damage->what, n));
+    }
+    for (guint i = 0; i < verify->orphans->len; i++)
+        kvss_print("damaged: %s\n", (const char *) g_ptr_array_index(verify->orphans, i));
+    kvss_print("%u backup%s looked at, %u damaged; %s read\n", backups, backups == 1 ? "" : "s",
+               verify->damages->len, read);
+}
+
+static void
+say_damage(const Verify *verify)
+{
+    for (guint i = 0; i < verify->damages->len; i++) {
+        const Damage *damage = g_ptr_array_index(verify->damages, i);
+        g_autoptr(GString) names = g_string_new(NULL);
+
+        for (guint n = 0; n < damage->vms->len; n++)
+            g_string_append_printf(names, "%s%s", n ? ", " : ": ",
+                                   (const char *) g_ptr_array_index(damage->vms, n));
+        kvss_say("backup %.8s is damaged%s: keep the older ones, and back the VMs up again",
+                 damage->id, names->str);
+    }
+    if (verify->damages->len == 0)
+        kvss_say("damaged data was found: %s",
+                 (const char *) g_ptr_array_index(verify->orphans, 0));
+}
+
+static int
+report(KvssRequester *requester, Verify *verify, const KvssVerifyResult *result)
+{
+    if (result->damaged && verify->damages->len == 0 && verify->orphans->len == 0)
+        add_once(verify->orphans, "the repository");
+    if (requester->options->json)
+        print_json(verify, result);
+    else
+        print_text(verify, result);
+    if (verify->damages->len == 0 && verify->orphans->len == 0)
+        return KVSS_EXIT_DONE;
+    say_damage(verify);
+    return KVSS_EXIT_DAMAGED;
+}
+
+int
+kvss_cmd_verify(KvssRequester *requester, GError **error)
+{
+    const KvssOptions *options = requester->options;
+    g_autoptr(KvssRepository) repository = NULL;
+    KvssVerifyResult result = { 0 };
+    Verify verify = { 0 };
+    int code = -1;
+
+    if (!kvss_requester_recover(requester, false, error))
+        return -1;
+    repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, error);
+    if (!repository)
+        return -1;
+    verify.ids = g_ptr_array_new_with_free_func(g_free);
+    verify.damages = g_ptr_array_new_with_free_func(damage_free);
+    verify.orphans = g_ptr_array_new_with_free_func(g_free);
+    verify.progress = kvss_progress_new(options->json, options->quiet, options->verbose);
+    if (look(&verify, requester, repository, &result, error)) {
+        g_clear_pointer(&verify.progress, kvss_progress_free);
+        code = report(requester, &verify, &result);
+    }
+    g_clear_pointer(&verify.backups, g_ptr_array_unref);
+    g_ptr_array_unref(verify.ids);
+    g_ptr_array_unref(verify.damages);
+    g_ptr_array_unref(verify.orphans);
+    kvss_progress_free(verify.progress);
+    return code;
+}

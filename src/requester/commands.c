@@ -1,0 +1,81 @@
+/*
+ * commands.c - the table of commands
+ *
+ * kvss --help prints it, the manual page is checked against it. A command
+ * without a function is known by name and not there yet.
+ */
+#include "requester/requester.h"
+
+#include <limits.h>
+
+#define FLAG(field) KVSS_OPTION_FLAG, G_STRUCT_OFFSET(KvssOptions, field)
+#define TEXT(field) KVSS_OPTION_TEXT, G_STRUCT_OFFSET(KvssOptions, field)
+#define LIST(field) KVSS_OPTION_LIST, G_STRUCT_OFFSET(KvssOptions, field)
+#define ANY_NUMBER UINT_MAX
+
+static const KvssOption explain_options[] = {
+    { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all", false },
+    { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)",
+      false },
+    { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking", false },
+    { 0 },
+};
+
+static const KvssOption backup_options[] = {
+    { "all", 0, FLAG(all), NULL, "every VM of the host", false },
+    { "exclude", 0, LIST(exclude), "VM", "leave this one out", false },
+    { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all", false },
+    { "provider", 0, TEXT(provider), "NAME", "who makes the shadow copies: qemu, auto", false },
+    { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)",
+      false },
+    { "same-instant", 0, FLAG(same_instant), NULL, "freeze or stop all before the first cut",
+      false },
+    { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking", false },
+    { "full", 0, FLAG(full), NULL, "read every disk whole", false },
+    { "tag", 0, LIST(tag), "T", "tag the backup", false },
+    { 0 },
+};
+
+static const KvssOption restore_options[] = {
+    { "to", 0, TEXT(to), "DIR", "put the disks there", false },
+    { "as", 0, TEXT(as), "NAME", "register under another name", true },
+    { "disk", 0, LIST(disk), "TARGET", "this disk only", true },
+    { "network", 0, LIST(network), "OLD=NEW", "connect to another network", true },
+    { "start", 0, FLAG(start), NULL, "start what was restored", false },
+    { "yes", 'y', FLAG(yes), NULL, "do not ask", false },
+    { "keep-old", 0, FLAG(keep_old), NULL, "keep what was set aside", false },
+    { "dry-run", 'n', FLAG(dry_run), NULL, "say what would be done", false },
+    { 0 },
+};
+
+static const KvssOption verify_options[] = {
+    { "read-data", 0, FLAG(read_data), NULL, "read every byte", false },
+    { 0 },
+};
+
+static const KvssOption doctor_options[] = {
+    { "dry-run", 'n', FLAG(dry_run), NULL, "look only", false },
+    { 0 },
+};
+
+const KvssCommand kvss_commands[] = {
+    { "init", "", "create a repository", NULL, kvss_cmd_init, 0, 0 },
+    { "list", "vms|backups|writers|providers|shadows", "show what is there", NULL, kvss_cmd_list,
+      1, 1 },
+    { "explain", "[VM...]", "show the method each VM would get, and why", explain_options,
+      kvss_cmd_explain, 0, ANY_NUMBER },
+    { "backup", "VM...|--all", "back VMs up as one set", backup_options, kvss_cmd_backup, 0,
+      ANY_NUMBER },
+    { "restore", "BACKUP [VM...]", "put VMs of a backup back", restore_options, NULL,
+      1, ANY_NUMBER },
+    { "show", "BACKUP", "show what a backup holds", NULL, kvss_cmd_show, 1, 1 },
+    { "verify", "[BACKUP...]", "check what is stored", verify_options, kvss_cmd_verify, 0,
+      ANY_NUMBER },
+    { "forget", "", "drop backups by age", NULL, NULL, 0, ANY_NUMBER },
+    { "prune", "", "free the space of dropped backups", NULL, NULL, 0, ANY_NUMBER },
+    { "export", "BACKUP VM DISK FILE", "write a disk into a file", NULL, NULL, 0, ANY_NUMBER },
+    { "serve", "BACKUP [VM [DISK]]", "serve disks of a backup over NBD", NULL, NULL, 0,
+      ANY_NUMBER },
+    { "doctor", "", "undo what an interrupted run left", doctor_options, kvss_cmd_doctor, 0, 0 },
+    { 0 },
+};

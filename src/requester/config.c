@@ -1,0 +1,165 @@
+/*
+ * config.c - what is settled outside the command line
+ */
+#include "requester/config.h"
+
+#include <gio/gio.h>
+#include <string.h>
+
+#define CONFIG_PATH "/etc/kvss/kvss.conf"
+#define STATE_DIR "/var/lib/kvss"
+#define CACHE_DIR "/var/cache/kvss"
+#define GROUP "defaults"
+
+#define throw_config(error, ...) \
+    kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_CONFIG, __VA_ARGS__)
+
+/* A variable that is set to nothing is not set. */
+static const char *
+environment(const char *name)
+{
+    const char *value = g_getenv(name);
+
+    return value && *value ? value : NULL;
+}
+
+void
+kvss_config_free(KvssConfig *config)
+{
+    if (!config)
+        return;
+    g_free(config->repository);
+    g_free(config->password_file);
+    g_free(config->method);
+    g_free(config->snapshot_dir);
+    g_free(config->scratch_dir);
+    g_free(config->state_dir);
+    g_free(config->cache_dir);
+    g_free(config);
+}
+
+static bool
+check_method(const char *value, KvssConfig *config, GError **error)
+{
+    g_autofree char *vm = NULL;
+    const char *method;
+
+    if (!kvss_options_split_method(value, &vm, &method, error))
+        return false;
+    return !vm || throw_config(error, "method names a VM: it is for all of them");
+}
+
+static bool
+set_freeze_limit(const char *value, KvssConfig *config, GError **error)
+{
+    guint64 seconds;
+
+    if (!g_ascii_string_to_unsigned(value, 10, 1, 3600, &seconds, NULL))
+        return throw_config(error, "freeze-limit is '%s', not a number of seconds from 1 to 3600",
+                            value);
+    config->freeze_limit_ms = (unsigned) seconds * 1000;
+    return true;
+}
+
+/* Every key there is. @check may refuse, or put the value elsewhere than in the field. */
+static const struct {
+    const char *name;
+    size_t offset; /* of a char* in KvssConfig; SIZE_MAX: @check keeps it */
+    bool (*check)(const char *value, KvssConfig *config, GError **error);
+} keys[] = {
+    { "repository", G_STRUCT_OFFSET(KvssConfig, repository), NULL },
+    { "password-file", G_STRUCT_OFFSET(KvssConfig, password_file), NULL },
+    { "method", G_STRUCT_OFFSET(KvssConfig, method), check_method },
+    { "snapshot-dir", G_STRUCT_OFFSET(KvssConfig, snapshot_dir), NULL },
+    { "scratch-dir", G_STRUCT_OFFSET(KvssConfig, scratch_dir), NULL },
+    { "freeze-limit", SIZE_MAX, set_freeze_limit },
+};
+
+static bool
+read_key(KvssConfig *config, const char *name, char *value, GError **error)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(keys); i++) {
+        char **field;
+
+        if (strcmp(keys[i].name, name) != 0)
+            continue;
+        g_strstrip(value);
+        if (!*value)
+            return throw_config(error, "%s is empty", name);
+        if (keys[i].check && !keys[i].check(value, config, error))
+            return false;
+        if (keys[i].offset == SIZE_MAX)
+            return true;
+        field = (char **) (void *) ((char *) config + keys[i].offset);
+        *field = g_strdup(value);
+        return true;
+    }
+    return throw_config(error, "there is no key '%s'", name);
+}
+
+static bool
+read_group(KvssConfig *config, GKeyFile *file, GError **error)
+{
+    g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
+    g_auto(GStrv) names = NULL;
+
+    for (char **group = groups; *group; group++)
+        if (strcmp(*group, GROUP) != 0)
+            return throw_config(error, "there is no group [%s], only [" GROUP "]", *group);
+    names = g_key_file_get_keys(file, GROUP, NULL, NULL);
+    for (char **name = names; name && *name; name++) {
+        g_autofree char *value = g_key_file_get_string(file, GROUP, *name, error);
+
+        if (!value || !read_key(config, *name, value, error))
+            return false;
+    }
+    return true;
+}
+
+static bool
+read_file(KvssConfig *config, GError **error)
+{
+    const char *wish = environment("KVSS_CONFIG");
+    const char *path = wish ? wish : CONFIG_PATH;
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(GError) trouble = NULL;
+
+    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &trouble)) {
+        if (!wish && g_error_matches(trouble, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+            return true;
+        return throw_config(error, "%s: %s", path, trouble->message);
+    }
+    if (read_group(config, file, &trouble))
+        return true;
+    return throw_config(error, "%s: %s", path, trouble->message);
+}
+
+KvssConfig *
+kvss_config_load(GError **error)
+{
+    g_autoptr(KvssConfig) config = g_new0(KvssConfig, 1);
+    const char *state_dir = environment("KVSS_STATE_DIR");
+    const char *cache_dir = environment("KVSS_CACHE_DIR");
+
+    config->state_dir = g_strdup(state_dir ? state_dir : STATE_DIR);
+    config->cache_dir = g_strdup(cache_dir ? cache_dir : CACHE_DIR);
+    return read_file(config, error) ? g_steal_pointer(&config) : NULL;
+}
+
+const char *
+kvss_config_uri(const KvssOptions *options)
+{
+    const char *uri = options->uri ? options->uri : environment("LIBVIRT_DEFAULT_URI");
+
+    return uri ? uri : "qemu:///system";
+}
+
+const char *
+kvss_config_repository(const KvssConfig *config, const KvssOptions *options)
+{
+    if (options->repository)
+        return options->repository;
+    if (environment("KVSS_REPOSITORY"))
+        return environment("KVSS_REPOSITORY");
+    return config->repository ? config->repository : environment("RESTIC_REPOSITORY");
+}

@@ -1,0 +1,363 @@
+/*
+ * options.c - the words of a command line
+ */
+#include "requester/options.h"
+
+#include <string.h>
+
+G_DEFINE_QUARK(kvss-usage-error-quark, kvss_usage_error)
+
+#define wrong(error, ...) kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG, __VA_ARGS__)
+
+#define FLAG(field) KVSS_OPTION_FLAG, G_STRUCT_OFFSET(KvssOptions, field)
+#define TEXT(field) KVSS_OPTION_TEXT, G_STRUCT_OFFSET(KvssOptions, field)
+#define COUNT(field) KVSS_OPTION_COUNT, G_STRUCT_OFFSET(KvssOptions, field)
+
+const KvssOption kvss_global_options[] = {
+    { "connect", 'c', TEXT(uri), "URI",
+      "libvirt connection (LIBVIRT_DEFAULT_URI, else qemu:///system)", false },
+    { "repository", 'r', TEXT(repository), "REPO", "repository (KVSS_REPOSITORY)", false },
+    { "password-file", 0, TEXT(password_file), "FILE",
+      "file with its password (KVSS_PASSWORD_FILE, KVSS_PASSWORD)", false },
+    { "json", 0, FLAG(json), NULL, "print JSON", false },
+    { "quiet", 'q', FLAG(quiet), NULL, "no progress, no remarks", false },
+    { "verbose", 'v', COUNT(verbose), NULL, "say each step; twice: debug lines", false },
+    { "help", 'h', FLAG(help), NULL, "show help", false },
+    { "version", 0, FLAG(version), NULL, "show the version", false },
+    { 0 },
+};
+
+static GPtrArray *
+list_new(void)
+{
+    GPtrArray *list = g_ptr_array_new_with_free_func(g_free);
+
+    g_ptr_array_add(list, NULL);
+    return list;
+}
+
+static void
+list_add(GPtrArray *list, const char *word)
+{
+    g_ptr_array_insert(list, (int) list->len - 1, g_strdup(word));
+}
+
+const char *const *
+kvss_options_list(const GPtrArray *list)
+{
+    return (const char *const *) list->pdata;
+}
+
+guint
+kvss_options_count(const GPtrArray *list)
+{
+    return list->len - 1;
+}
+
+static KvssOptions *
+options_new(void)
+{
+    KvssOptions *options = g_new0(KvssOptions, 1);
+
+    options->words = list_new();
+    options->exclude = list_new();
+    options->method = list_new();
+    options->tag = list_new();
+    options->disk = list_new();
+    options->network = list_new();
+    return options;
+}
+
+void
+kvss_options_free(KvssOptions *options)
+{
+    if (!options)
+        return;
+    g_free(options->uri);
+    g_free(options->repository);
+    g_free(options->password_file);
+    g_free(options->provider);
+    g_free(options->snapshot_dir);
+    g_free(options->to);
+    g_free(options->as);
+    g_free(options->format);
+    g_free(options->socket);
+    g_ptr_array_unref(options->words);
+    g_ptr_array_unref(options->exclude);
+    g_ptr_array_unref(options->method);
+    g_ptr_array_unref(options->tag);
+    g_ptr_array_unref(options->disk);
+    g_ptr_array_unref(options->network);
+    g_free(options);
+}
+
+/* What is being parsed. */
+typedef struct {
+    char **argv; /* what is left */
+    const KvssCommand *commands, *command;
+    KvssOptions *options;
+} Parser;
+
+static const KvssOption *
+find_in(const KvssOption *table, const char *name, size_t length, char letter)
+{
+    for (; table && table->name; table++)
+        if (letter ? table->letter == letter
+                   : strlen(table->name) == length && strncmp(table->name, name, length) == 0)
+            return table;
+    return NULL;
+}
+
+/* By name (up to @length), or by @letter. */
+static const KvssOption *
+find_option(const Parser *parser, const char *name, size_t length, char letter)
+{
+    const KvssOption *option = find_in(kvss_global_options, name, length, letter);
+
+    if (!option && parser->command)
+        option = find_in(parser->command->options, name, length, letter);
+    return option;
+}
+
+static bool
+store(Parser *parser, const KvssOption *option, const char *value, GError **error)
+{
+    void *field = (char *) parser->options + option->offset;
+
+    if (option->is_waiting)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_NOT_YET,
+                          "%s: --%s is not there yet", parser->command->name, option->name);
+    switch (option->kind) {
+    case KVSS_OPTION_FLAG:
+        *(bool *) field = true;
+        break;
+    case KVSS_OPTION_COUNT:
+        ++*(unsigned *) field;
+        break;
+    case KVSS_OPTION_TEXT:
+        g_free(*(char **) field);
+        *(char **) field = g_strdup(value);
+        break;
+    case KVSS_OPTION_LIST:
+        list_add(*(GPtrArray **) field, value);
+        break;
+    }
+    return true;
+}
+
+static bool
+takes_value(const KvssOption *option)
+{
+    return option->kind == KVSS_OPTION_TEXT || option->kind == KVSS_OPTION_LIST;
+}
+
+/* @inline_value: what stood behind '=' or the letter, or NULL: then it is the next word. */
+static bool
+parse_value(Parser *parser, const KvssOption *option, const char *inline_value, GError **error)
+{
+    const char *value = inline_value;
+
+    if (!value)
+        value = *parser->argv ? *parser->argv++ : NULL;
+    if (!value || !*value)
+        return wrong(error, "--%s needs a value: %s", option->name, option->argument);
+    return store(parser, option, value, error);
+}
+
+static bool
+parse_long(Parser *parser, const char *word, GError **error)
+{
+    const char *equals = strchr(word, '=');
+    size_t length = equals ? (size_t) (equals - word) : strlen(word);
+    const KvssOption *option = find_option(parser, word, length, 0);
+
+    if (!option && parser->command)
+        return wrong(error, "%s knows no option --%.*s", parser->command->name, (int) length,
+                     word);
+    if (!option)
+        return wrong(error,
+                     "there is no global option --%.*s: a command's own stand after its name",
+                     (int) length, word);
+    if (takes_value(option))
+        return parse_value(parser, option, equals ? equals + 1 : NULL, error);
+    if (equals)
+        return wrong(error, "--%s takes no value", option->name);
+    return store(parser, option, NULL, error);
+}
+
+/* "-q", "-qv", "-c URI", "-cURI". */
+static bool
+parse_letters(Parser *parser, const char *letters, GError **error)
+{
+    for (; *letters; letters++) {
+        const KvssOption *option = find_option(parser, NULL, 0, *letters);
+
+        if (!option)
+            return wrong(error, "there is no option -%c", *letters);
+        if (takes_value(option))
+            return parse_value(parser, option, letters[1] ? letters + 1 : NULL, error);
+        if (!store(parser, option, NULL, error))
+            return false;
+    }
+    return true;
+}
+
+static bool
+parse_word(Parser *parser, const char *word, GError **error)
+{
+    if (parser->command) {
+        list_add(parser->options->words, word);
+        return true;
+    }
+    for (const KvssCommand *command = parser->commands; command->name; command++)
+        if (strcmp(command->name, word) == 0) {
+            parser->command = command;
+            return true;
+        }
+    return wrong(error, "there is no command '%s': 'kvss --help' lists them", word);
+}
+
+static bool
+parse_all(Parser *parser, GError **error)
+{
+    bool only_words = false;
+
+    while (*parser->argv) {
+        const char *word = *parser->argv++;
+        bool ok;
+
+        if (only_words || word[0] != '-' || !word[1])
+            ok = parse_word(parser, word, error);
+        else if (strcmp(word, "--") == 0)
+            ok = only_words = true;
+        else if (word[1] == '-')
+            ok = parse_long(parser, word + 2, error);
+        else
+            ok = parse_letters(parser, word + 1, error);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static bool
+check_words(const Parser *parser, GError **error)
+{
+    const KvssCommand *command = parser->command;
+    guint count = kvss_options_count(parser->options->words);
+
+    if (parser->options->help || parser->options->version)
+        return true;
+    if (!command)
+        return wrong(error, "name a command: 'kvss --help' lists them");
+    if (!command->run)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_NOT_YET, "%s: not there yet",
+                          command->name);
+    if (count < command->min_words)
+        return wrong(error, "%s needs more: kvss %s %s", command->name, command->name,
+                     command->arguments);
+    if (count > command->max_words)
+        return wrong(error, "%s: '%s' is too much: kvss %s %s", command->name,
+                     kvss_options_list(parser->options->words)[command->max_words], command->name,
+                     command->arguments);
+    return true;
+}
+
+/* Looked for everywhere: a message about a wrong word must know how to be printed. */
+static bool
+wants_json(char **argv)
+{
+    for (; *argv && strcmp(*argv, "--") != 0; argv++)
+        if (strcmp(*argv, "--json") == 0)
+            return true;
+    return false;
+}
+
+KvssOptions *
+kvss_options_parse(int argc, char **argv, const KvssCommand *commands,
+                   const KvssCommand **out_command, GError **error)
+{
+    Parser parser = {
+        .argv = argc > 0 ? argv + 1 : argv,
+        .commands = commands,
+        .options = options_new(),
+    };
+
+    parser.options->json = wants_json(parser.argv);
+    if (parse_all(&parser, error))
+        (void) check_words(&parser, error);
+    *out_command = parser.command;
+    return parser.options;
+}
+
+/* ---- help ---- */
+
+static void
+append_options(GString *text, const KvssOption *options)
+{
+    for (; options && options->name; options++) {
+        g_autofree char *long_form = options->argument ? g_strdup_printf("--%s %s", options->name,
+                                                                         options->argument)
+                                                       : g_strdup_printf("--%s", options->name);
+        g_autofree char *letter = options->letter ? g_strdup_printf("-%c, ", options->letter)
+                                                  : g_strdup("    ");
+
+        g_string_append_printf(text, "  %s%-22s %s%s\n", letter, long_form, options->help,
+                               options->is_waiting ? " (not there yet)" : "");
+    }
+}
+
+char *
+kvss_options_help(const KvssCommand *commands)
+{
+    GString *text = g_string_new("usage: kvss [-c URI] [-r REPO] [--json] [-q|-v] COMMAND ...\n\n"
+                                 "Back up and restore virtual machines.\n\nCommands:\n");
+
+    for (; commands->name; commands++)
+        g_string_append_printf(text, "  %-10s %s%s\n", commands->name, commands->help,
+                               commands->run ? "" : " (not there yet)");
+    g_string_append(text, "\nGlobal options, before or after the command:\n");
+    append_options(text, kvss_global_options);
+    g_string_append(text, "\n'kvss COMMAND --help' shows a command's own options.\n");
+    return g_string_free(text, FALSE);
+}
+
+char *
+kvss_options_command_help(const KvssCommand *command)
+{
+    GString *text = g_string_new(NULL);
+
+    g_string_append_printf(text, "usage: kvss %s %s\n\n%s%s.\n", command->name, command->arguments,
+                           command->help, command->run ? "" : " (not there yet)");
+    if (command->options) {
+        g_string_append(text, "\nOptions:\n");
+        append_options(text, command->options);
+    }
+    g_string_append(text, "\nGlobal options:\n");
+    append_options(text, kvss_global_options);
+    return g_string_free(text, FALSE);
+}
+
+/* ---- values ---- */
+
+bool
+kvss_options_split_method(const char *text, char **out_vm, const char **out_method, GError **error)
+{
+    static const char *const methods[] = {
+        "child-snapshot", "saved-state", "crash-consistent", "offline", NULL,
+    };
+    /* The last one: a VM's name may have '=' in it, a method's has not. */
+    const char *equals = strrchr(text, '=');
+    const char *method = equals ? equals + 1 : text;
+
+    if (!g_strv_contains(methods, method))
+        return wrong(error,
+                     "there is no method '%s': it is child-snapshot, saved-state or "
+                     "crash-consistent",
+                     method);
+    if (equals == text)
+        return wrong(error, "--method %s names no VM in front of '='", text);
+    *out_vm = equals ? g_strndup(text, (gsize) (equals - text)) : NULL;
+    *out_method = method;
+    return true;
+}

@@ -1,0 +1,198 @@
+/*
+ * password.c - where the repository's password comes from
+ *
+ * Never from the command line, where every user of the machine can read it. What
+ * was read is wiped when it is no longer needed.
+ */
+#include "requester/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+#define PASSWORD_MAX 4096
+
+#define throw_password(error, ...) \
+    kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_PASSWORD, __VA_ARGS__)
+
+void
+kvss_config_password_free(char *password)
+{
+    if (password)
+        explicit_bzero(password, strlen(password));
+    g_free(password);
+}
+
+/* The text without white space at both ends; @text is wiped. NULL when nothing is left. */
+static char *
+trimmed(char *text)
+{
+    char *start = text + strspn(text, " \t\r\n\v\f");
+    size_t length = strlen(start);
+    char *password;
+
+    while (length > 0 && strchr(" \t\r\n\v\f", start[length - 1]))
+        length--;
+    password = length > 0 ? g_strndup(start, length) : NULL;
+    explicit_bzero(text, strlen(text));
+    return password;
+}
+
+static void
+warn_if_open(int fd, const char *path)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077))
+        g_warning("%s can be read by others: 'chmod 600 %s' keeps the password private", path,
+                  path);
+}
+
+static char *
+read_password_file(const char *path, GError **error)
+{
+    kvss_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char text[PASSWORD_MAX + 1];
+    size_t length = 0;
+    char *password;
+
+    if (fd < 0) {
+        throw_password(error, "password file %s: %s", path, g_strerror(errno));
+        return NULL;
+    }
+    warn_if_open(fd, path);
+    while (length < PASSWORD_MAX) {
+        ssize_t n = read(fd, text + length, PASSWORD_MAX - length);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            throw_password(error, "password file %s: %s", path, g_strerror(errno));
+            return NULL;
+        }
+        if (n == 0)
+            break;
+        length += (size_t) n;
+    }
+    text[length] = '\0';
+    password = trimmed(text);
+    if (!password)
+        throw_password(error, "password file %s is empty", path);
+    return password;
+}
+
+/* ---- asking ---- */
+
+/* One line from the terminal, or false when cancelled or at its end. */
+static bool
+read_line(char *line, size_t size, GCancellable *cancellable)
+{
+    struct pollfd fds[] = {
+        { .fd = STDIN_FILENO, .events = POLLIN },
+        { .fd = cancellable ? g_cancellable_get_fd(cancellable) : -1, .events = POLLIN },
+    };
+    bool ok = false;
+    ssize_t n;
+
+    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+        continue;
+    if (!fds[1].revents && (n = read(STDIN_FILENO, line, size - 1)) > 0) {
+        line[n] = '\0';
+        line[strcspn(line, "\r\n")] = '\0';
+        ok = true;
+    }
+    if (cancellable)
+        g_cancellable_release_fd(cancellable);
+    return ok;
+}
+
+static char *
+ask(const char *question, GCancellable *cancellable, GError **error)
+{
+    struct termios before, quiet;
+    char line[PASSWORD_MAX + 1];
+    char *password = NULL;
+    bool ok;
+
+    if (tcgetattr(STDIN_FILENO, &before) < 0) {
+        kvss_throw_errno(error, errno, "terminal");
+        return NULL;
+    }
+    quiet = before;
+    quiet.c_lflag &= ~(tcflag_t) ECHO;
+    fprintf(stderr, "%s: ", question);
+    (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    ok = read_line(line, sizeof line, cancellable);
+    (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+    fputc('\n', stderr);
+    if (!kvss_check_cancelled(cancellable, error))
+        return NULL;
+    if (ok)
+        password = trimmed(line);
+    if (!password)
+        throw_password(error, "no password was given");
+    return password;
+}
+
+static char *
+ask_new(GCancellable *cancellable, GError **error)
+{
+    char *password = ask("Password for the new repository", cancellable, error);
+    char *again = password ? ask("The same again", cancellable, error) : NULL;
+    bool same = again && strcmp(password, again) == 0;
+
+    if (again && !same)
+        throw_password(error, "the two passwords differ");
+    kvss_config_password_free(again);
+    if (same)
+        return password;
+    kvss_config_password_free(password);
+    return NULL;
+}
+
+/* ---- */
+
+/* The environment under one of two prefixes: a file first, then the password itself. */
+static bool
+from_environment(const char *file_variable, const char *variable, char **out, GError **error)
+{
+    const char *file = g_getenv(file_variable);
+    const char *password = g_getenv(variable);
+
+    if (file && *file)
+        *out = read_password_file(file, error);
+    else if (password && *password)
+        *out = g_strdup(password);
+    else
+        return false;
+    return true;
+}
+
+char *
+kvss_config_password(const KvssConfig *config, const KvssOptions *options, bool is_new,
+                     bool may_ask, GCancellable *cancellable, GError **error)
+{
+    char *password = NULL;
+
+    if (options->password_file)
+        return read_password_file(options->password_file, error);
+    if (from_environment("KVSS_PASSWORD_FILE", "KVSS_PASSWORD", &password, error))
+        return password;
+    if (config->password_file)
+        return read_password_file(config->password_file, error);
+    if (from_environment("RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD", &password, error))
+        return password;
+    if (may_ask && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
+        return is_new ? ask_new(cancellable, error)
+                      : ask("Password of the repository", cancellable, error);
+    throw_password(error, "no password: give --password-file FILE or set KVSS_PASSWORD_FILE");
+    return NULL;
+}

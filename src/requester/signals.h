@@ -1,0 +1,16 @@
+/*
+ * signals.h - Ctrl-C and its kin
+ */
+#pragma once
+
+#include <gio/gio.h>
+
+/**
+ * kvss_signals_cancel:
+ * @cancellable: kept for the life of the process
+ *
+ * The first SIGINT, SIGTERM or SIGHUP triggers @cancellable: the run aborts and
+ * everything is put back. The second ends the process at once with code 130; the
+ * guardian puts back what is open then. SIGPIPE is ignored from here on. Once.
+ */
+void kvss_signals_cancel(GCancellable *cancellable);
