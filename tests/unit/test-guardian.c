@@ -1,0 +1,356 @@
+/*
+ * test-guardian.c - runs, their journals, the guardian process, recovery
+ *
+ * The real guardian program runs here, beside libvirt's test driver; what needs
+ * a guest is tested with guests.
+ */
+#include "guardian/journal.h"
+#include "guardian/recovery.h"
+#include "guardian/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ID "11111111-2222-4333-8444-555555555555"
+#define URI "test:///default"
+#define LIMIT_US (10 * G_USEC_PER_SEC)
+
+typedef struct {
+    char *state;
+    KvssHost *host;
+} Fixture;
+
+static void
+fixture_set_up(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    f->state = g_dir_make_tmp("kvss-guardian-XXXXXX", &error);
+    g_assert_no_error(error);
+    f->host = kvss_host_open(URI, &error);
+    g_assert_no_error(error);
+}
+
+static void
+remove_tree(const char *path)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *child = g_build_filename(path, name, NULL);
+
+        remove_tree(child);
+    }
+    (void) g_remove(path);
+}
+
+static void
+fixture_tear_down(Fixture *f, gconstpointer data)
+{
+    kvss_host_free(f->host);
+    remove_tree(f->state);
+    g_free(f->state);
+}
+
+static KvssRun *
+begin(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRun *run = kvss_run_begin(f->state, NULL, f->host, ID, "backup", &error);
+
+    g_assert_no_error(error);
+    return run;
+}
+
+static JsonObject *
+details_path(const char *path)
+{
+    JsonObject *details = json_object_new();
+
+    json_object_set_string_member(details, "path", path);
+    return details;
+}
+
+/* A file of ours, made under an act. */
+static char *
+make_file(Fixture *f, KvssRun *run, const char *name, KvssActId *out_act)
+{
+    g_autoptr(GError) error = NULL;
+    char *path = g_build_filename(f->state, name, NULL);
+
+    *out_act = kvss_run_act_begin(run, KVSS_ACT_FILE, details_path(path), &error);
+    g_assert_no_error(error);
+    g_assert_true(g_file_set_contents(path, "x", 1, NULL));
+    return path;
+}
+
+static char *
+journal_path(Fixture *f)
+{
+    return g_build_filename(f->state, "journals", ID ".journal", NULL);
+}
+
+static bool
+exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static bool
+goes_away(const char *path)
+{
+    gint64 deadline_us = g_get_monotonic_time() + LIMIT_US;
+
+    while (exists(path) && g_get_monotonic_time() < deadline_us)
+        g_usleep(10 * 1000);
+    return !exists(path);
+}
+
+/* ---- a run that ends well or undoes itself ---- */
+
+static void
+test_finish(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *journal = journal_path(f);
+    g_autofree char *folder = g_strdup(kvss_run_folder(run));
+    KvssActId act;
+    g_autofree char *kept = make_file(f, run, "kept", &act);
+
+    g_assert_true(exists(journal) && exists(folder));
+    kvss_run_act_end(run, act);
+    g_assert_true(kvss_run_finish(run, &error));
+    g_assert_no_error(error);
+    g_assert_true(exists(kept));
+    g_assert_false(exists(journal));
+    g_assert_false(exists(folder));
+}
+
+static void
+test_undo(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    KvssActId ended, open;
+    g_autofree char *kept = make_file(f, run, "kept", &ended);
+    g_autofree char *undone = make_file(f, run, "undone", &open);
+
+    kvss_run_act_end(run, ended);
+    g_assert_true(kvss_run_undo(run, &error));
+    g_assert_no_error(error);
+    g_assert_true(exists(kept));
+    g_assert_false(exists(undone));
+    g_assert_true(kvss_run_undo(run, &error)); /* twice does no harm */
+    g_assert_true(kvss_run_finish(run, &error));
+}
+
+/* ---- the guardian ---- */
+
+static void
+start_guardian(KvssRun *run)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(kvss_run_start_guardian(run, &error));
+    g_assert_no_error(error);
+}
+
+static void
+test_limit(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    KvssActId act;
+    g_autofree char *path = NULL;
+    gint64 start_us;
+
+    start_guardian(run);
+    path = make_file(f, run, "late", &act);
+    start_us = g_get_monotonic_time();
+    g_assert_true(kvss_run_arm(run, act, 300, &error));
+    g_assert_no_error(error);
+    g_assert_true(goes_away(path));
+    g_assert_cmpint(g_get_monotonic_time() - start_us, >=, 300 * 1000);
+    g_assert_false(kvss_run_disarm(run, act, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT);
+    g_clear_error(&error);
+    g_assert_true(kvss_run_finish(run, &error));
+}
+
+static void
+test_in_time(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    KvssActId act;
+    g_autofree char *path = NULL;
+
+    start_guardian(run);
+    path = make_file(f, run, "in-time", &act);
+    g_assert_true(kvss_run_arm(run, act, 300, &error));
+    g_assert_true(kvss_run_disarm(run, act, &error));
+    g_assert_no_error(error);
+    g_usleep(500 * 1000);
+    g_assert_true(exists(path));
+    kvss_run_act_end(run, act);
+    g_assert_true(kvss_run_finish(run, &error));
+    g_assert_true(exists(path));
+}
+
+/* The process dies with an act open: what it held goes away without it. */
+static void
+test_death(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->state, "orphan", NULL);
+    g_autofree char *journal = journal_path(f);
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        /* libvirt does not survive a fork: the child begins anew. */
+        execl("/proc/self/exe", "test-guardian", "--die", f->state, NULL);
+        _exit(127);
+    }
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    g_assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    g_assert_true(goes_away(path));
+    g_assert_true(goes_away(journal));
+}
+
+static int
+die(const char *state)
+{
+    Fixture f = { .state = (char *) state, .host = kvss_host_open(URI, NULL) };
+    KvssRun *run = begin(&f);
+    KvssActId act;
+
+    start_guardian(run);
+    g_free(make_file(&f, run, "orphan", &act));
+    (void) raise(SIGKILL);
+    return 1;
+}
+
+/* ---- recovery ---- */
+
+/* A dead run without a guardian: only its journal is left. */
+static char *
+leave_dead_run(Fixture *f)
+{
+    KvssRun *run = begin(f);
+    KvssActId act;
+    char *path = make_file(f, run, "left", &act);
+
+    kvss_run_free(run);
+    return path;
+}
+
+static void
+test_recovery(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = leave_dead_run(f);
+    g_autofree char *journal = journal_path(f);
+    g_autoptr(GError) error = NULL;
+    KvssRecoveryReport report;
+
+    g_assert_true(kvss_recovery_run(f->state, true, false, &report, &error));
+    g_assert_cmpuint(report.found->len, ==, 2); /* the file and the work folder */
+    g_assert_cmpuint(report.undone->len, ==, 0);
+    g_assert_true(exists(path));
+    kvss_recovery_report_clear(&report);
+
+    g_assert_true(kvss_recovery_run(f->state, false, false, &report, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(report.undone->len, ==, 2);
+    g_assert_cmpuint(report.left->len, ==, 0);
+    g_assert_false(exists(path));
+    g_assert_false(exists(journal));
+    kvss_recovery_report_clear(&report);
+}
+
+static void
+test_recovery_leaves_the_living(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    KvssRecoveryReport report;
+    KvssActId act;
+    g_autofree char *path = make_file(f, run, "alive", &act);
+
+    g_assert_true(kvss_recovery_run(f->state, false, true, &report, &error));
+    g_assert_cmpuint(report.alive, ==, 1);
+    g_assert_cmpuint(report.found->len, ==, 0);
+    g_assert_true(exists(path));
+    kvss_recovery_report_clear(&report);
+    g_assert_true(kvss_run_finish(run, &error));
+}
+
+static void
+append(const char *path, const char *text)
+{
+    FILE *file = g_fopen(path, "a");
+
+    g_assert_nonnull(file);
+    g_assert_cmpint(fputs(text, file), >=, 0);
+    (void) fclose(file);
+}
+
+/* The power failed in the middle of a line: it was never acknowledged. */
+static void
+test_torn_journal(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = leave_dead_run(f);
+    g_autofree char *journal = journal_path(f);
+    g_autoptr(GError) error = NULL;
+    KvssRecoveryReport report;
+
+    append(journal, "{\"act\":9,\"kind\":\"fi");
+    g_assert_true(kvss_recovery_run(f->state, false, false, &report, &error));
+    g_assert_cmpuint(report.undone->len, ==, 2);
+    g_assert_false(exists(path));
+    kvss_recovery_report_clear(&report);
+}
+
+/* Something else in the middle: nothing is guessed, a person is told. */
+static void
+test_damaged_journal(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = leave_dead_run(f);
+    g_autofree char *journal = journal_path(f);
+    g_autoptr(GError) error = NULL;
+    KvssRecoveryReport report;
+
+    append(journal, "nonsense\n{\"end\":1}\n");
+    g_assert_true(kvss_recovery_run(f->state, false, false, &report, &error));
+    g_assert_cmpuint(report.left->len, ==, 1);
+    g_assert_nonnull(strstr(g_ptr_array_index(report.left, 0), "line 4"));
+    g_assert_true(exists(path) && exists(journal));
+    kvss_recovery_report_clear(&report);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc == 3 && g_str_equal(argv[1], "--die"))
+        return die(argv[2]);
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, func) \
+    g_test_add("/guardian/" name, Fixture, NULL, fixture_set_up, func, fixture_tear_down)
+    ADD("finish", test_finish);
+    ADD("undo", test_undo);
+    ADD("limit", test_limit);
+    ADD("in-time", test_in_time);
+    ADD("death", test_death);
+    ADD("recovery", test_recovery);
+    ADD("recovery-leaves-the-living", test_recovery_leaves_the_living);
+    ADD("torn-journal", test_torn_journal);
+    ADD("damaged-journal", test_damaged_journal);
+    return g_test_run();
+}
