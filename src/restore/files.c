@@ -1,0 +1,350 @@
+/*
+ * files.c - the middle of a restore: content to disks and small files
+ *
+ *   repository ─▶ source ─▶ copy ─▶ NBD ─▶ qemu-nbd ─▶ image in its own format
+ *
+ * A new image is made empty with the options of the old one, and only what is
+ * not zero is sent: it comes out as sparse as it was.
+ */
+#include "restore/files.h"
+#include "base/fd.h"
+#include "base/test-point.h"
+#include "host/image.h"
+#include "host/nbd-sink.h"
+#include "stream/copy.h"
+#include "stream/sink.h"
+#include "stream/source.h"
+#include "writer/domain/restore-steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BUFFER_LENGTH (4u * 1024 * 1024)
+
+typedef struct {
+    Plan *plan;
+    KvssRun *run;
+    const PlanVm *vm;
+    const char *target;
+    uint64_t done_before; /* bytes of the disks behind us */
+} Work;
+
+/* ---- in the journal ---- */
+
+/* What the undo must know to tell our file from the one that stood there. */
+static bool
+journal_file(Work *work, const char *path, const char *aside, KvssActId *out_act, GError **error)
+{
+    JsonObject *details = json_object_new();
+    struct stat st;
+    bool was_there = aside && lstat(aside, &st) == 0;
+
+    json_object_set_string_member(details, "path", path);
+    json_object_set_string_member(details, "aside", was_there ? aside : "");
+    *out_act = kvss_run_act_begin(work->run, KVSS_ACT_FILE, details, error);
+    return *out_act != 0;
+}
+
+/* Somebody put a file there since: it is none of ours, and the undo must not take it. */
+static bool
+throw_in_the_way(Work *work, KvssActId act, GError *problem, GError **error)
+{
+    if (g_error_matches(problem, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY))
+        kvss_run_act_end(work->run, act);
+    g_propagate_error(error, problem);
+    return false;
+}
+
+static bool
+make_folder_for(const char *path, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+
+    if (g_mkdir_with_parents(folder, 0711) == 0)
+        return true;
+    return kvss_throw_errno(error, errno, "make folder %s", folder);
+}
+
+/* Owner and mode of what stood there; a new one is root's alone until libvirt gives it to QEMU. */
+static bool
+take_over_owner(const char *path, const char *aside, unsigned mode, GError **error)
+{
+    struct stat st;
+
+    if (lstat(aside, &st) == 0 && S_ISREG(st.st_mode)) {
+        if (chown(path, st.st_uid, st.st_gid) < 0)
+            return kvss_throw_errno(error, errno, "give %s to its owner", path);
+        mode = st.st_mode & 07777;
+    }
+    if (chmod(path, mode) < 0)
+        return kvss_throw_errno(error, errno, "set the mode of %s", path);
+    return true;
+}
+
+/* ---- disks ---- */
+
+static void
+tell_progress(uint64_t done, uint64_t size, gpointer data)
+{
+    const Work *work = data;
+    const KvssRestoreOptions *options = work->plan->options;
+    KvssRestoreProgressInfo info = {
+        .step = "Restore",
+        .vm = work->vm->component->display_name,
+        .target = work->target,
+        .done = work->done_before + done,
+        .total = work->plan->total_bytes,
+    };
+
+    if (options->progress)
+        options->progress(&info, options->progress_data);
+}
+
+static bool
+journal_server(Work *work, const KvssImageServer *server, KvssActId *out_act, GError **error)
+{
+    JsonObject *details = json_object_new();
+
+    json_object_set_int_member(details, "pid", kvss_image_server_pid(server));
+    json_object_set_int_member(details, "start", (gint64) kvss_image_server_start_time(server));
+    *out_act = kvss_run_act_begin(work->run, KVSS_ACT_PROCESS, details, error);
+    return *out_act != 0;
+}
+
+static KvssImageServer *
+disk_serve(Work *work, const PlanDisk *disk, GError **error)
+{
+    g_autofree char *socket = g_build_filename(kvss_run_folder(work->run), "restore.sock", NULL);
+    KvssImageServerOptions options = {
+        .path = disk->real,
+        .format = disk->disk->format,
+        .socket = socket,
+        .export_name = disk->disk->target,
+        .is_writable = true,
+        .keeps_room = disk->keeps_room,
+    };
+
+    return kvss_image_server_start(&options, error);
+}
+
+static bool
+disk_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssImageServer *server,
+          KvssCopyStats *stats, GError **error)
+{
+    g_autoptr(KvssSink) sink
+        = kvss_nbd_sink_new(kvss_image_server_socket(server), disk->disk->target, source->size,
+                            !disk->is_block, error);
+
+    return sink
+        && kvss_copy(source, sink, tell_progress, work, work->plan->options->cancellable, stats,
+                     error);
+}
+
+/*
+ * QEMU's block layer sees a device in whole; the disk may be smaller. The rest of
+ * the device keeps what it had: no guest saw it before, none sees it now.
+ */
+static bool
+device_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *stats,
+            GError **error)
+{
+    kvss_autofd int fd = open(disk->real, O_WRONLY | O_EXCL | O_CLOEXEC);
+    g_autofree uint8_t *buffer = g_malloc(BUFFER_LENGTH);
+
+    if (fd < 0)
+        return kvss_throw_errno(error, errno, "open block device %s", disk->real);
+    for (uint64_t at = 0; at < source->size;) {
+        size_t n = MIN(BUFFER_LENGTH, source->size - at);
+
+        if (!kvss_check_cancelled(work->plan->options->cancellable, error)
+            || !kvss_source_read(source, at, buffer, n, error)
+            || !kvss_pwrite_exact(fd, buffer, n, at, error))
+            return false;
+        at += n;
+        stats->bytes_read += n;
+        tell_progress(at, source->size, work);
+    }
+    return kvss_fsync(fd, disk->real, error);
+}
+
+static bool
+image_write(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *stats,
+            GError **error)
+{
+    g_autoptr(KvssImageServer) server = disk_serve(work, disk, error);
+    KvssActId act;
+    bool ok;
+
+    if (!server || !journal_server(work, server, &act, error))
+        return false;
+    ok = disk_copy(work, disk, source, server, stats, error)
+        && kvss_image_server_finish(server, error);
+    g_clear_pointer(&server, kvss_image_server_free);
+    kvss_run_act_end(work->run, act);
+    return ok;
+}
+
+static bool
+image_make(Work *work, const PlanDisk *disk, const char *aside, GError **error)
+{
+    KvssActId act;
+    GError *problem = NULL;
+
+    if (!make_folder_for(disk->real, error)
+        || !journal_file(work, disk->real, aside, &act, error))
+        return false;
+    if (kvss_image_create(disk->real, disk->disk->format, disk->disk->size, disk->disk->options,
+                          &problem))
+        return true;
+    return throw_in_the_way(work, act, problem, error);
+}
+
+static void
+result_set_written(const PlanVm *vm, const char *target, uint64_t bytes)
+{
+    for (guint i = 0; i < vm->result->disks->len; i++) {
+        KvssRestoredDisk *result = g_ptr_array_index(vm->result->disks, i);
+
+        if (g_str_equal(result->target, target))
+            result->bytes_written = bytes;
+    }
+}
+
+static bool
+disk_write(Work *work, const PlanDisk *disk, GError **error)
+{
+    const KvssRestoreOptions *options = work->plan->options;
+    g_autoptr(KvssSource) source = kvss_backup_open_disk(options->repository, options->backup,
+                                                         work->vm->vm, disk->stored, error);
+    g_autofree char *aside = kvss_vm_aside_path(disk->real, work->plan->id);
+    g_autofree char *folder = g_path_get_dirname(disk->real);
+    KvssCopyStats stats = { 0 };
+
+    if (!source)
+        return false;
+    if (disk->is_block) {
+        if (!device_copy(work, disk, source, &stats, error))
+            return false;
+    } else if (!image_make(work, disk, aside, error)
+               || !image_write(work, disk, source, &stats, error)
+               || !take_over_owner(disk->real, aside, 0600, error)
+               || !kvss_fsync_folder(folder, error)) {
+        return false;
+    }
+    result_set_written(work->vm, disk->disk->target, stats.bytes_read);
+    work->done_before += source->size;
+    return true;
+}
+
+/* ---- carried files ---- */
+
+static bool
+source_to_fd(Work *work, KvssSource *source, int fd, GError **error)
+{
+    g_autofree uint8_t *buffer = g_malloc(BUFFER_LENGTH);
+
+    for (uint64_t at = 0; at < source->size;) {
+        size_t n = MIN(BUFFER_LENGTH, source->size - at);
+
+        if (!kvss_check_cancelled(work->plan->options->cancellable, error)
+            || !kvss_source_read(source, at, buffer, n, error)
+            || !kvss_write_exact(fd, buffer, n, error))
+            return false;
+        at += n;
+    }
+    return true;
+}
+
+static bool
+file_make(Work *work, const char *path, const char *aside, int *out_fd, GError **error)
+{
+    GError *problem = NULL;
+    KvssActId act;
+
+    if (!make_folder_for(path, error) || !journal_file(work, path, aside, &act, error))
+        return false;
+    *out_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (*out_fd >= 0)
+        return true;
+    kvss_throw_errno(&problem, errno, "create %s", path);
+    return throw_in_the_way(work, act, problem, error);
+}
+
+static bool
+file_write(Work *work, const PlanFile *file, GError **error)
+{
+    const KvssRestoreOptions *options = work->plan->options;
+    g_autoptr(KvssSource) source = kvss_backup_open_file(options->repository, options->backup,
+                                                         work->vm->vm, file->stored, error);
+    g_autofree char *real = kvss_vm_real_path(file->file->path);
+    g_autofree char *aside = kvss_vm_aside_path(real, work->plan->id);
+    g_autofree char *folder = g_path_get_dirname(real);
+    kvss_autofd int fd = -1;
+
+    return source && file_make(work, real, aside, &fd, error)
+        && source_to_fd(work, source, fd, error) && kvss_fsync(fd, real, error)
+        && take_over_owner(real, aside, file->stored->mode & 0777 ? file->stored->mode & 0777
+                                                                  : 0600, error)
+        && kvss_fsync_folder(folder, error);
+}
+
+/* ---- all ---- */
+
+static bool
+vm_write(Work *work, GError **error)
+{
+    for (guint i = 0; i < work->vm->disks->len; i++) {
+        const PlanDisk *disk = g_ptr_array_index(work->vm->disks, i);
+
+        work->target = disk->disk->target;
+        if (!disk_write(work, disk, error)) {
+            g_prefix_error(error, "disk %s: ", disk->disk->target);
+            return false;
+        }
+    }
+    for (guint i = 0; i < work->vm->files->len; i++) {
+        const PlanFile *file = g_ptr_array_index(work->vm->files, i);
+
+        if (!file_write(work, file, error)) {
+            g_prefix_error(error, "%s: ", file->file->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+files_write(Plan *plan, KvssRun *run, GError **error)
+{
+    Work work = { .plan = plan, .run = run };
+
+    for (guint i = 0; i < plan->vms->len; i++) {
+        PlanVm *vm = g_ptr_array_index(plan->vms, i);
+
+        work.vm = vm;
+        vm->component->restore_status = KVSS_RS_FAILED;
+        if (!vm_write(&work, error)) {
+            g_prefix_error(error, "%s: ", vm->component->display_name);
+            return false;
+        }
+        vm->component->restore_status = KVSS_RS_ALL;
+        kvss_test_point("restore-files");
+    }
+    return true;
+}
+
+void
+files_remove_saved_states(Plan *plan)
+{
+    for (guint i = 0; i < plan->vms->len; i++) {
+        const PlanVm *vm = g_ptr_array_index(plan->vms, i);
+        const KvssFile *file = kvss_component_find_file(vm->component, "state.save");
+
+        if (file && file->path)
+            (void) unlink(file->path);
+    }
+}

@@ -1,0 +1,75 @@
+/*
+ * plan-paths.c - where a restore may write
+ */
+#include "catalogue/manifest.h"
+#include "restore/plan.h"
+
+#include <string.h>
+
+/*
+ * No disk image, variable store or TPM state belongs into the system's own
+ * folders; a backup that names a path there wants something else.
+ */
+static const char *const never_below[] = {
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys",
+    "/usr", NULL,
+};
+
+static bool
+is_below(const char *path, const char *folder)
+{
+    size_t length = strlen(folder);
+
+    return strncmp(path, folder, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+static bool
+is_plain(const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+
+    for (guint i = 1; parts[i]; i++) {
+        if (g_str_equal(parts[i], "..") || g_str_equal(parts[i], ".")
+            || (!*parts[i] && parts[i + 1] == NULL))
+            return false;
+    }
+    for (const char *c = path; *c; c++) {
+        if (g_ascii_iscntrl(*c))
+            return false;
+    }
+    return true;
+}
+
+bool
+plan_check_path(const char *path, GError **error)
+{
+    if (!g_path_is_absolute(path) || strlen(path) > 3000 || !is_plain(path))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                          "the backup names a path that is not allowed: %.200s", path);
+    for (int i = 0; never_below[i]; i++) {
+        if (is_below(path, never_below[i]))
+            return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                              "the backup names a path in the system's own folders: %.200s; "
+                              "restore with --to DIR", path);
+    }
+    return true;
+}
+
+static const char *
+extension_of(const char *format)
+{
+    if (g_str_equal(format, "vpc"))
+        return "vhd";
+    return g_str_equal(format, "raw") ? "img" : format;
+}
+
+char *
+plan_path_in(const char *folder, const char *vm, const char *target, const char *format)
+{
+    g_autofree char *safe_vm = kvss_manifest_safe_name(vm);
+    g_autofree char *safe_target = kvss_manifest_safe_name(target);
+    g_autofree char *name = g_strdup_printf("%s-%s.%s", safe_vm, safe_target,
+                                            extension_of(format));
+
+    return g_build_filename(folder, name, NULL);
+}

@@ -1,0 +1,108 @@
+/*
+ * plan-steps.c - the plan in plain words
+ */
+#include "restore/plan.h"
+#include "writer/domain/restore-steps.h"
+
+#include <sys/stat.h>
+
+static void G_GNUC_PRINTF(2, 3)
+step(Plan *plan, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_ptr_array_add(plan->steps, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+static bool
+wishes(const PlanVm *vm, const char *name)
+{
+    return kvss_vm_restore_option(vm->component, name);
+}
+
+static void
+describe_old(Plan *plan, const PlanVm *vm)
+{
+    const char *name = vm->component->display_name;
+
+    if (!vm->old)
+        return;
+    if (wishes(vm, "stop"))
+        step(plan, "%s: it is %s and its memory cannot be saved: it is shut off", name,
+             kvss_domain_state_name(vm->old_state));
+    else if (vm->old_state == KVSS_DOMAIN_RUNNING || vm->old_state == KVSS_DOMAIN_PAUSED)
+        step(plan, "%s: it is %s: its memory is saved", name,
+             kvss_domain_state_name(vm->old_state));
+    step(plan, "%s: the VM that is here now, %s, is set aside and taken out of libvirt", name,
+         kvss_domain_name(vm->old));
+}
+
+static void
+describe_disk(Plan *plan, const PlanVm *vm, const PlanDisk *disk)
+{
+    const char *name = vm->component->display_name;
+    g_autofree char *aside = kvss_vm_aside_path(disk->real, plan->id);
+    struct stat st;
+
+    if (disk->is_block)
+        step(plan, "%s: disk %s: block device %s is written over (a device cannot be set aside)",
+             name, disk->disk->target, disk->disk->path);
+    else if (lstat(disk->real, &st) == 0)
+        step(plan, "%s: %s is set aside as %s", name, disk->real, aside);
+    step(plan,
+         "%s: disk %s: %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
+         " of them data, as %s to %s",
+         name, disk->disk->target, disk->disk->size, disk->data_bytes, disk->disk->format,
+         disk->disk->path);
+}
+
+static void
+describe_networks(Plan *plan, const PlanVm *vm)
+{
+    for (guint i = 0; i < vm->result->networks->len; i++) {
+        const KvssRestoredNetwork *network = g_ptr_array_index(vm->result->networks, i);
+
+        step(plan, "%s: interface %s: %s%s%s, %s", vm->component->display_name,
+             network->mac ? network->mac : "without MAC", network->type,
+             network->source ? " " : "", network->source ? network->source : "",
+             network->is_connected ? "connected" : "not on this host: link down");
+    }
+}
+
+static void
+describe_end(Plan *plan, const PlanVm *vm)
+{
+    const char *name = vm->component->display_name;
+    bool has_state = kvss_component_find_file(vm->component, "state.save") != NULL;
+
+    step(plan, "%s: registered, %s", name,
+         has_state ? "saved: it starts where it was" : "shut off");
+    if (plan->options->start)
+        step(plan, "%s: %s", name, has_state ? "resumed from its saved state" : "started");
+}
+
+void
+plan_describe(Plan *plan)
+{
+    for (guint i = 0; i < plan->vms->len; i++)
+        describe_old(plan, g_ptr_array_index(plan->vms, i));
+    for (guint i = 0; i < plan->vms->len; i++) {
+        const PlanVm *vm = g_ptr_array_index(plan->vms, i);
+
+        for (guint k = 0; k < vm->disks->len; k++)
+            describe_disk(plan, vm, g_ptr_array_index(vm->disks, k));
+        for (guint k = 0; k < vm->files->len; k++) {
+            const PlanFile *file = g_ptr_array_index(vm->files, k);
+
+            step(plan, "%s: %s to %s", vm->component->display_name, file->file->name,
+                 file->file->path);
+        }
+        describe_networks(plan, vm);
+    }
+    for (guint i = 0; i < plan->vms->len; i++)
+        describe_end(plan, g_ptr_array_index(plan->vms, i));
+    step(plan, plan->options->keep_old ? "what was set aside stays" : "what was set aside of the "
+                                                                        "old VMs is removed");
+}

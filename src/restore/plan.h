@@ -1,0 +1,65 @@
+/*
+ * plan.h - what a restore will do, and whether it may; nothing is touched
+ *
+ * Private to restore/. Everything that comes from the backup is a stranger's:
+ * each path is checked here, once, and from here on only the plan's paths are used.
+ */
+#pragma once
+
+#include "host/domain.h"
+#include "restore/restore.h"
+
+typedef struct {
+    KvssDisk *disk;          /* of the plan's component; path and format as they will be */
+    const KvssDisk *stored;  /* as the backup has it */
+    char *real;              /* where it is really written: links followed */
+    uint64_t data_bytes;     /* that are not known to be zero */
+    bool is_block;
+    bool keeps_room;         /* preallocated */
+} PlanDisk;
+
+typedef struct {
+    KvssFile *file;          /* of the plan's component; path set where it is written */
+    const KvssFile *stored;
+} PlanFile;
+
+typedef struct {
+    const KvssManifestVm *vm;
+    KvssComponent *component; /* for the coordinator, which takes it; borrowed after that */
+    bool component_is_taken;
+    KvssDomainConfig *config; /* of the stored definition */
+    KvssDomain *old;          /* (nullable) the VM that is replaced */
+    KvssDomainState old_state;
+    GPtrArray *disks;         /* PlanDisk */
+    GPtrArray *files;         /* PlanFile: NVRAM, TPM, saved state */
+    KvssRestoredVm *result;   /* filled as we go; owned by the plan until handed over */
+} PlanVm;
+
+typedef struct {
+    const KvssRestoreOptions *options;
+    char *id;                 /* of the run; known beforehand for the names of files set aside */
+    GPtrArray *vms;           /* PlanVm */
+    GPtrArray *steps;         /* char* */
+    uint64_t total_bytes;     /* of all disks, guest-visible */
+    bool is_partial;
+} Plan;
+
+Plan *plan_new(const KvssRestoreOptions *options, GError **error);
+void plan_free(Plan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Plan, plan_free)
+
+/* restore.c */
+KvssRestoredVm *kvss_restored_vm_new(const char *name, const char *uuid);
+void kvss_restored_vm_free(KvssRestoredVm *vm);
+
+/* plan-check.c: errors CONFLICT, NO_ROOM. */
+bool plan_check_conflicts(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool plan_check_room(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* plan-steps.c: says what will be done. */
+void plan_describe(Plan *plan);
+
+/* plan-paths.c: errors INVALID. */
+bool plan_check_path(const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/** DIR/NAME-TARGET.EXT. */
+char *plan_path_in(const char *folder, const char *vm, const char *target, const char *format);
