@@ -269,6 +269,7 @@ copy_file(Backup *backup, const KvssManifestVm *vm, const KvssFile *file, GError
     if (!source)
         return false;
     backup->status.target = file->name;
+    backup->status.total += source->size;
     if (!store(backup, source, path, kvss_upload_chunk_size(source->size), file->mode, &copied,
                &stored, error))
         return false;

@@ -3,6 +3,7 @@
  */
 #include "backup/backup.h"
 #include "host/connection.h"
+#include "host/domain.h"
 #include "requester/describe.h"
 #include "requester/output.h"
 #include "requester/requester.h"
@@ -28,6 +29,26 @@ chosen(KvssCoordinator *coordinator, const char *const *names, GError **error)
         }
     }
     return g_steal_pointer(&list);
+}
+
+/*
+ * Identify does not look at sizes; a plan is nicer with them. What cannot be asked
+ * (a remote volume, a pool that is down) stays unknown.
+ */
+static void
+learn_sizes(KvssHost *host, const GPtrArray *components)
+{
+    for (guint i = 0; i < components->len; i++) {
+        const KvssComponent *component = g_ptr_array_index(components, i);
+        g_autoptr(KvssDomain) domain = kvss_host_find_domain(host, component->name, NULL);
+
+        for (guint n = 0; domain && n < component->disks->len; n++) {
+            KvssDisk *disk = g_ptr_array_index(component->disks, n);
+
+            if (disk->size == 0 && !kvss_domain_disk_size(domain, disk->target, &disk->size, NULL))
+                disk->size = 0;
+        }
+    }
 }
 
 static void
@@ -71,6 +92,7 @@ kvss_cmd_explain(KvssRequester *requester, GError **error)
     components = chosen(coordinator, names, error);
     if (!components)
         return -1;
+    learn_sizes(host, components);
     if (requester->options->json)
         print_plan_json(components);
     else

@@ -47,6 +47,9 @@ print_lists(const KvssComponent *component, KvssDescribe what)
     for (guint i = 0; i < component->conditions->len; i++) {
         const KvssCondition *condition = g_ptr_array_index(component->conditions, i);
 
+        /* Afterwards only what stood in the way is of interest. */
+        if (condition->holds && what == KVSS_DESCRIBE_RESULT)
+            continue;
         kvss_print("  %s %s: %s\n", condition->id, condition->holds ? "holds" : "does not hold",
                    condition->detail);
     }

@@ -1,0 +1,404 @@
+/*
+ * test-backup.c - a set of fake VMs into a real repository, whole or not at all,
+ * and found there again
+ */
+#include "backup/backup.h"
+#include "provider/fake/fake-provider.h"
+#include "stream/sink.h"
+#include "stream/source.h"
+#include "writer/fake/fake-writer.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One repository; a coordinator with one writer of three VMs for each run. */
+typedef struct {
+    char *folder, *location;
+    KvssRepository *repository;
+    Script *writer, *provider;
+    KvssCoordinator *coordinator;
+    GCancellable *cancellable;
+    KvssBackupRequest request;
+} Fixture;
+
+static void
+fixture_renew(Fixture *f)
+{
+    g_clear_pointer(&f->coordinator, kvss_coordinator_free);
+    g_clear_pointer(&f->writer, script_unref);
+    g_clear_pointer(&f->provider, script_unref);
+    f->writer = script_new();
+    f->provider = script_new();
+    f->coordinator = kvss_coordinator_new();
+    kvss_coordinator_take_writer(f->coordinator, fake_writer_new(f->writer, "web", 3));
+    kvss_coordinator_take_provider(f->coordinator, fake_provider_new(f->provider, "fake", NULL));
+    f->request.coordinator = f->coordinator;
+}
+
+static Fixture *
+fixture_new(void)
+{
+    Fixture *f = g_new0(Fixture, 1);
+    g_autofree char *cache = NULL, *state = NULL;
+    g_autoptr(GError) error = NULL;
+
+    f->folder = g_dir_make_tmp("kvss-test-XXXXXX", &error);
+    g_assert_no_error(error);
+    f->location = g_build_filename(f->folder, "repository", NULL);
+    cache = g_build_filename(f->folder, "cache", NULL);
+    state = g_build_filename(f->folder, "state", NULL);
+    g_assert_true(kvss_repository_init(f->location, "secret", NULL, &error));
+    f->repository = kvss_repository_open(f->location, "secret", KVSS_REPOSITORY_ADD, cache, state,
+                                         &error);
+    g_assert_no_error(error);
+    f->cancellable = g_cancellable_new();
+    f->request.repository = f->repository;
+    f->request.all = true;
+    f->request.cancellable = f->cancellable;
+    fixture_renew(f);
+    return f;
+}
+
+static int
+remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+static void
+fixture_free(Fixture *f)
+{
+    g_clear_pointer(&f->coordinator, kvss_coordinator_free);
+    script_unref(f->writer);
+    script_unref(f->provider);
+    g_object_unref(f->cancellable);
+    kvss_repository_free(f->repository);
+    (void) nftw(f->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    g_free(f->folder);
+    g_free(f->location);
+    g_free(f);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fixture, fixture_free)
+
+static void
+assert_kept(Fixture *f, guint n)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) backups = kvss_catalogue_list(f->repository, NULL, NULL, &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpuint(backups->len, ==, n);
+    g_assert_cmpuint(script_held(f->writer), ==, 0);
+    g_assert_cmpuint(script_held(f->provider), ==, 0);
+}
+
+/* Runs a backup that succeeds and returns its id. */
+static char *
+run_well(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    KvssBackupResult result;
+    char *id;
+
+    g_assert_true(kvss_backup_run(&f->request, &result, &error));
+    g_assert_no_error(error);
+    g_assert_null(result.warning);
+    id = g_strdup(result.id);
+    kvss_backup_result_clear(&result);
+    return id;
+}
+
+static void
+assert_disk_is(Fixture *f, const KvssBackup *backup, const char *name, const char *target)
+{
+    g_autoptr(GError) error = NULL;
+    KvssManifestVm *vm = kvss_manifest_find_vm(backup->manifest, name, &error);
+    KvssDisk *disk = kvss_component_find_disk(vm->component, target);
+    g_autoptr(GBytes) content = fake_provider_content(vm->component, disk);
+    g_autoptr(KvssSource) source = kvss_backup_open_disk(f->repository, backup, vm, disk, &error);
+    gsize length = g_bytes_get_size(content);
+    g_autofree char *read = g_malloc(length);
+
+    g_assert_no_error(error);
+    g_assert_cmpuint(length, ==, disk->size);
+    g_assert_true(kvss_source_read(source, 0, read, length, &error));
+    g_assert_cmpmem(read, length, g_bytes_get_data(content, NULL), length);
+}
+
+static void
+test_whole(void)
+{
+    static const char *const tags[] = { "nightly", "kvss", NULL };
+    static const char *const names[] = { "web-2", NULL };
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *id = NULL, *prefix = NULL;
+    g_autoptr(KvssBackup) backup = NULL, again = NULL;
+
+    f->request.tags = tags;
+    id = run_well(f);
+    assert_kept(f, 1);
+    prefix = g_strndup(id, 7);
+    backup = kvss_catalogue_find(f->repository, prefix, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(backup->snapshot->id, ==, id);
+    g_assert_cmpuint(g_strv_length(backup->snapshot->tags), ==, 2);
+    g_assert_cmpstr(backup->snapshot->paths[0], ==, "/vms/web-0");
+    g_assert_cmpuint(backup->manifest->vms->len, ==, 3);
+    g_assert_cmpuint(backup->manifest->size, >=, 6 * 65536);
+    g_assert_cmpuint(backup->manifest->events->len, >, 5);
+    for (unsigned i = 0; i < 3; i++) {
+        g_autofree char *name = g_strdup_printf("web-%u", i);
+
+        assert_disk_is(f, backup, name, "vda");
+        assert_disk_is(f, backup, name, "vdb");
+    }
+    again = kvss_catalogue_find(f->repository, "latest", names, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(again->snapshot->id, ==, id);
+    g_assert_cmpuint(script_count(f->writer, "BackupComplete"), ==, 1);
+}
+
+static void
+test_chosen(void)
+{
+    static const char *const names[] = { "web-0", "web-1", NULL };
+    static const char *const excluded[] = { "web-1", NULL };
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssBackup) backup = NULL;
+    g_autofree char *id = NULL;
+
+    f->request.all = false;
+    f->request.vms = names;
+    f->request.exclude = excluded;
+    id = run_well(f);
+    backup = kvss_catalogue_find(f->repository, id, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(backup->manifest->vms->len, ==, 1);
+    g_assert_nonnull(kvss_manifest_find_vm(backup->manifest, "web-0", NULL));
+    /* "latest" must hold all that are asked for. */
+    g_assert_null(kvss_catalogue_find(f->repository, "latest", names, &error));
+    g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND);
+}
+
+static void
+test_unknown(void)
+{
+    static const char *const names[] = { "web-0", "nosuch", NULL };
+    static const char *const excluded[] = { "neither", NULL };
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *history = NULL;
+    KvssBackupResult result;
+
+    f->request.all = false;
+    f->request.vms = names;
+    f->request.exclude = excluded;
+    g_assert_false(kvss_backup_run(&f->request, &result, &error));
+    g_assert_error(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_NOT_FOUND);
+    g_assert_nonnull(strstr(error->message, "'nosuch', 'neither'"));
+    history = script_history(f->writer);
+    g_assert_cmpstr(history, ==, "Identify");
+    assert_kept(f, 0);
+}
+
+/* Whatever fails before the commit: nothing is kept, nothing is held. */
+static void
+test_refused(void)
+{
+    static const char *const writer_events[] = {
+        "PrepareForBackup", "PrepareForSnapshot", "Freeze", "Thaw", "PostSnapshot",
+    };
+    static const char *const provider_steps[] = {
+        "BeginPrepareSnapshot",
+        "CommitSnapshots",
+        "PostFinalCommitSnapshots",
+    };
+    g_autoptr(Fixture) f = fixture_new();
+
+    for (guint i = 0; i < G_N_ELEMENTS(writer_events) + G_N_ELEMENTS(provider_steps); i++) {
+        g_autoptr(GError) error = NULL;
+        KvssBackupResult result;
+
+        fixture_renew(f);
+        if (i < G_N_ELEMENTS(writer_events))
+            script_refuse(f->writer, writer_events[i], 1, KVSS_E_WRITERERROR_NONRETRYABLE);
+        else
+            script_refuse(f->provider, provider_steps[i - G_N_ELEMENTS(writer_events)], 1,
+                          KVSS_E_UNEXPECTED_PROVIDER_ERROR);
+        g_assert_false(kvss_backup_run(&f->request, &result, &error));
+        g_assert_nonnull(strstr(error->message, "web-1"));
+        assert_kept(f, 0);
+    }
+    fixture_renew(f);
+    g_free(run_well(f));
+    assert_kept(f, 1);
+}
+
+static void
+cancel_at(const KvssBackupStatus *status, gpointer data)
+{
+    Fixture *f = data;
+
+    if (g_strcmp0(status->step, f->request.state_dir) == 0)
+        g_cancellable_cancel(f->cancellable);
+}
+
+static void
+test_cancelled(void)
+{
+    static const char *const steps[] = { "PrepareForBackup", "DoSnapshotSet", "Copy", "Commit" };
+    g_autoptr(Fixture) f = fixture_new();
+
+    for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
+        g_autoptr(GError) error = NULL;
+        KvssBackupResult result;
+
+        fixture_renew(f);
+        g_cancellable_reset(f->cancellable);
+        f->request.progress = cancel_at;
+        f->request.progress_data = f;
+        f->request.state_dir = steps[i]; /* not used without a host */
+        g_assert_false(kvss_backup_run(&f->request, &result, &error));
+        g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+        assert_kept(f, 0);
+    }
+}
+
+/* After the commit the backup stands, whatever else happens. */
+static void
+test_late_failure(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    KvssBackupResult result;
+
+    script_refuse(f->writer, "BackupComplete", 0, KVSS_E_WRITERERROR_RETRYABLE);
+    g_assert_true(kvss_backup_run(&f->request, &result, &error));
+    g_assert_no_error(error);
+    g_assert_nonnull(strstr(result.warning, "web-0"));
+    kvss_backup_result_clear(&result);
+    assert_kept(f, 1);
+}
+
+/* A second backup stores next to nothing and keeps the cut of the first. */
+static void
+test_second(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *first = NULL, *second = NULL;
+    g_autoptr(KvssBackup) backup = NULL;
+    KvssManifestVm *vm;
+    KvssDisk *disk;
+
+    first = run_well(f);
+    fixture_renew(f);
+    second = run_well(f);
+    assert_kept(f, 2);
+    g_assert_cmpstr(first, !=, second);
+    backup = kvss_catalogue_find(f->repository, "latest", NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(backup->snapshot->id, ==, second);
+    vm = kvss_manifest_find_vm(backup->manifest, "web-1", NULL);
+    disk = kvss_component_find_disk(vm->component, "vda");
+    g_assert_cmpuint(disk->bytes_read, ==, 65536);
+    g_assert_cmpuint(disk->bytes_stored, ==, 0);
+    g_assert_cmpuint(disk->chunk_size, ==, 262144);
+}
+
+/* ---- sets that others wrote ---- */
+
+static char *
+put_snapshot(Fixture *f, const char *path, const char *text)
+{
+    static const char *const paths[] = { "/x", NULL };
+    static const char *const tags[] = { "kvss", NULL };
+    g_autoptr(KvssUpload) upload = NULL;
+    g_autoptr(GBytes) bytes = g_bytes_new(text, strlen(text));
+    g_autoptr(GError) error = NULL;
+    KvssSnapshotInfo info = {
+        .hostname = "other",
+        .paths = paths,
+        .tags = tags,
+        .time_us = g_get_real_time(),
+    };
+    char id[KVSS_ID_HEX_LENGTH + 1];
+
+    upload = kvss_upload_new(f->repository, &error);
+    g_assert_no_error(error);
+    g_assert_true(kvss_upload_add_bytes(upload, path, bytes, 0600, &error));
+    g_assert_true(kvss_upload_commit(upload, &info, id, &error));
+    g_assert_no_error(error);
+    return g_strdup(id);
+}
+
+#define EMPTY_SET "{\"schema\":1,\"set_id\":\"nested\",\"time\":\"2026-01-01T00:00:00Z\"}"
+
+static void
+test_nested(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *stranger = put_snapshot(f, "holiday/photo", "not a set");
+    g_autofree char *id = put_snapshot(f, "srv/restored/set/set.json", EMPTY_SET);
+    g_autoptr(KvssBackup) backup = NULL;
+
+    backup = kvss_catalogue_find(f->repository, "latest", NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(backup->snapshot->id, ==, id);
+    g_assert_cmpstr(backup->manifest->set_id, ==, "nested");
+    assert_kept(f, 1);
+    g_assert_null(kvss_catalogue_find(f->repository, stranger, NULL, &error));
+    g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND);
+}
+
+static void
+count_problem(const char *snapshot_id, const GError *problem, gpointer data)
+{
+    ++*(guint *) data;
+}
+
+/* A set that cannot be read is told; "latest" does not quietly mean an older one. */
+static void
+test_broken(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *good = put_snapshot(f, "set.json", EMPTY_SET);
+    g_autofree char *bad = put_snapshot(f, "set.json", "{\"schema\":1");
+    g_autoptr(GPtrArray) backups = NULL;
+    g_autoptr(KvssBackup) backup = NULL;
+    guint problems = 0;
+
+    backups = kvss_catalogue_list(f->repository, count_problem, &problems, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(backups->len, ==, 1);
+    g_assert_cmpuint(problems, ==, 1);
+    g_assert_null(kvss_catalogue_find(f->repository, "latest", NULL, &error));
+    g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_CORRUPT);
+    g_clear_error(&error);
+    backup = kvss_catalogue_find(f->repository, good, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_null(kvss_catalogue_find(f->repository, bad, NULL, &error));
+    g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_CORRUPT);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/backup/whole", test_whole);
+    g_test_add_func("/backup/chosen", test_chosen);
+    g_test_add_func("/backup/unknown", test_unknown);
+    g_test_add_func("/backup/refused", test_refused);
+    g_test_add_func("/backup/cancelled", test_cancelled);
+    g_test_add_func("/backup/late-failure", test_late_failure);
+    g_test_add_func("/backup/second", test_second);
+    g_test_add_func("/catalogue/nested", test_nested);
+    g_test_add_func("/catalogue/broken", test_broken);
+    return g_test_run();
+}
