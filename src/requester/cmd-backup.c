@@ -91,7 +91,7 @@ print_result_json(const KvssBackupResult *result)
     json_object_set_member(object, "skew_ms", kvss_manifest_ms(manifest->skew_ms));
     json_object_set_int_member(object, "bytes_read", (gint64) manifest->bytes_read);
     json_object_set_int_member(object, "bytes_stored", (gint64) manifest->bytes_stored);
-    json_object_set_double_member(object, "seconds", result->seconds);
+    kvss_set_seconds(object, "seconds", result->seconds);
     kvss_set_text(object, "warning", result->warning);
     kvss_print_json_object(object);
     return has_gap;

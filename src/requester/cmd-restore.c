@@ -153,7 +153,7 @@ print_result_json(const KvssBackup *backup, const KvssRestoreResult *result, boo
     json_object_set_array_member(object, "vms", vms);
     if (result->steps)
         json_object_set_array_member(object, "steps", strings_json(result->steps));
-    json_object_set_double_member(object, "seconds", result->seconds);
+    kvss_set_seconds(object, "seconds", result->seconds);
     kvss_set_text(object, "warning", result->warning);
     kvss_print_json_object(object);
 }

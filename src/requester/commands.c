@@ -66,7 +66,7 @@ const KvssCommand kvss_commands[] = {
       kvss_cmd_explain, 0, ANY_NUMBER },
     { "backup", "VM...|--all", "back VMs up as one set", backup_options, kvss_cmd_backup, 0,
       ANY_NUMBER },
-    { "restore", "BACKUP [VM...]", "put VMs of a backup back", restore_options, NULL,
+    { "restore", "BACKUP [VM...]", "put VMs of a backup back", restore_options, kvss_cmd_restore,
       1, ANY_NUMBER },
     { "show", "BACKUP", "show what a backup holds", NULL, kvss_cmd_show, 1, 1 },
     { "verify", "[BACKUP...]", "check what is stored", verify_options, kvss_cmd_verify, 0,

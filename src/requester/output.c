@@ -5,6 +5,7 @@
 #include "requester/progress.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -78,7 +79,15 @@ kvss_print_json_object(JsonObject *object)
 char *
 kvss_size_text(uint64_t bytes)
 {
-    return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+    char *text = g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+    char *space = strstr(text, "\302\240");
+
+    /* GLib's no-break space is in the way of grep and of a plain terminal. */
+    if (space) {
+        *space = ' ';
+        memmove(space + 1, space + 2, strlen(space + 2) + 1);
+    }
+    return text;
 }
 
 char *
@@ -181,6 +190,13 @@ kvss_set_text(JsonObject *object, const char *name, const char *value)
         json_object_set_string_member(object, name, value);
     else
         json_object_set_null_member(object, name);
+}
+
+void
+kvss_set_seconds(JsonObject *object, const char *name, double seconds)
+{
+    /* In parts of 1024: their decimal form is exact and short. */
+    json_object_set_double_member(object, name, round(seconds * 1024) / 1024);
 }
 
 JsonArray *

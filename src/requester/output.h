@@ -44,6 +44,7 @@ void kvss_table_print(KvssTable *table);
 
 /** String members with NULL as null. */
 void kvss_set_text(JsonObject *object, const char *name, const char *value);
+void kvss_set_seconds(JsonObject *object, const char *name, double seconds);
 /** A list of strings; NULL is an empty one. (transfer full) */
 JsonArray *kvss_texts(const char *const *texts);
 
