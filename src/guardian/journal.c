@@ -320,8 +320,8 @@ undo_or_forward(const KvssAct *act, bool forward, KvssHost *host, unsigned patie
 }
 
 bool
-kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, KvssUndoTold told,
-                  gpointer data, GError **error)
+kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHashTable *skip,
+                  KvssUndoTold told, gpointer data, GError **error)
 {
     g_auto(KvssJournalContent) content = { 0 };
     bool all = true;
@@ -332,9 +332,14 @@ kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, Kvs
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
         g_autoptr(GError) problem = NULL;
-        bool ok = undo_or_forward(act, content.is_forward, host, patience_s, &problem)
-            && kvss_journal_write_end(journal, act->id, &problem);
+        bool ok;
 
+        if (skip && g_hash_table_contains(skip, GSIZE_TO_POINTER(act->id))) {
+            all = false;
+            continue;
+        }
+        ok = undo_or_forward(act, content.is_forward, host, patience_s, &problem)
+            && kvss_journal_write_end(journal, act->id, &problem);
         if (told)
             told(act, content.is_forward, problem, data);
         if (!ok && all)

@@ -71,6 +71,7 @@ bool kvss_journal_remove(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSE
  * kvss_journal_undo:
  * @host: (nullable) where acts need libvirt
  * @patience_s: how long to wait for a guest that does not answer
+ * @skip: (nullable) ids (as pointers) of acts to leave open
  * @told: (nullable) called for each act: undone (@problem NULL) or not
  *
  * Undoes what is open, most urgent first, then last first; or, after the point
@@ -79,5 +80,5 @@ bool kvss_journal_remove(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSE
 typedef void (*KvssUndoTold)(const KvssAct *act, bool forward, const GError *problem,
                              gpointer data);
 bool kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s,
-                       KvssUndoTold told, gpointer data, GError **error)
+                       GHashTable *skip, KvssUndoTold told, gpointer data, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

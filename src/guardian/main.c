@@ -102,7 +102,7 @@ recover_all(Guardian *guardian)
 
     if (!guardian->host || virConnectIsAlive(kvss_host_connection(guardian->host)) != 1)
         connect_again(guardian);
-    if (!kvss_journal_undo(guardian->journal, guardian->host, PATIENCE_S, tell, NULL, &error)) {
+    if (!kvss_journal_undo(guardian->journal, guardian->host, PATIENCE_S, NULL, tell, NULL, &error)) {
         g_warning("%s", error->message);
         return EXIT_FAILURE;
     }

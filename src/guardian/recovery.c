@@ -103,7 +103,7 @@ recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GErr
     if (needs_host(&content))
         host = kvss_host_open(content.uri ? content.uri : "qemu:///system", &problem);
     g_clear_error(&problem);
-    ok = kvss_journal_undo(journal, host, PATIENCE_S, tell, report, &problem);
+    ok = kvss_journal_undo(journal, host, PATIENCE_S, NULL, tell, report, &problem);
     return !ok || kvss_journal_remove(journal, error);
 }
 

@@ -34,6 +34,7 @@ struct KvssRun {
     GMutex lock;    /* guards what follows */
     KvssActId last_act;
     GPtrArray *open; /* KvssAct, in the order they began */
+    GHashTable *given_up; /* ids of acts that this process could not undo: the guardian's now */
     KvssActId folder_act;
     int control;     /* to the guardian; -1 without one */
 };
@@ -103,6 +104,7 @@ kvss_run_begin(const char *state_dir, const char *scratch_dir, KvssHost *host, c
     run->control = -1;
     run->alive_fd = -1;
     run->open = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_act_free);
+    run->given_up = g_hash_table_new(NULL, NULL);
     g_mutex_init(&run->lock);
 
     /* QEMU gets through to the work folder; journals hold definitions with their secrets. */
@@ -130,6 +132,7 @@ kvss_run_free(KvssRun *run)
     /* Last: from here on the guardian is alone with what is still open. */
     kvss_fd_clear(&run->control);
     g_ptr_array_unref(run->open);
+    g_hash_table_unref(run->given_up);
     g_mutex_clear(&run->lock);
     g_free(run->alive_path);
     g_free(run->id);
@@ -170,6 +173,19 @@ kvss_run_act_begin(KvssRun *run, KvssActKind kind, JsonObject *details, GError *
         return act->id;
     kvss_act_free(act);
     return 0;
+}
+
+/*
+ * A guest that does not answer would be waited for at every further step of a
+ * failing run. Once is enough: the guardian has the patience.
+ */
+static void
+run_give_up(KvssRun *run, KvssActId id)
+{
+    g_mutex_lock(&run->lock);
+    if (run->control >= 0)
+        g_hash_table_add(run->given_up, GSIZE_TO_POINTER(id));
+    g_mutex_unlock(&run->lock);
 }
 
 static KvssAct *
@@ -221,6 +237,8 @@ kvss_run_act_undo(KvssRun *run, KvssActId id, GError **error)
     json_object_unref(copy.details);
     if (ok)
         kvss_run_act_end(run, id);
+    else
+        run_give_up(run, id);
     return ok;
 }
 
@@ -231,14 +249,17 @@ kvss_run_point_of_no_return(KvssRun *run, GError **error)
 }
 
 static void
-tell_problem(const KvssAct *act, bool forward, const GError *problem, gpointer data)
+note_outcome(const KvssAct *act, bool forward, const GError *problem, gpointer data)
 {
+    KvssRun *run = data;
     g_autofree char *what = kvss_act_describe(act);
 
-    if (problem)
+    if (problem) {
+        run_give_up(run, act->id);
         g_warning("%s: %s", what, problem->message);
-    else
+    } else {
         g_debug("%s: %s", what, forward ? "completed" : "undone");
+    }
 }
 
 /* The memory follows the journal: what was ended there is not open here any more. */
@@ -263,7 +284,13 @@ run_forget_ended(KvssRun *run)
 bool
 kvss_run_undo(KvssRun *run, GError **error)
 {
-    bool ok = kvss_journal_undo(run->journal, run->host, PATIENCE_S, tell_problem, NULL, error);
+    bool ok = kvss_journal_undo(run->journal, run->host, PATIENCE_S, run->given_up, note_outcome,
+                                run, error);
+
+    if (!ok && error && !*error)
+        (void) kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY,
+                          "not everything could be undone yet: the guardian process goes on, and "
+                          "'kvss doctor' tells");
 
     run_forget_ended(run);
     return ok;

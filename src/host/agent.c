@@ -23,6 +23,8 @@
 #define ANSWER_LENGTH_MAX (4 * 1024 * 1024)
 #define MOUNTS_LENGTH_MAX (256 * 1024)
 #define RETRY_INTERVAL_US (200 * 1000)
+/* The ways round libvirt disturb its own view of the channel: not more often than this. */
+#define EMERGENCY_INTERVAL_US (20 * G_USEC_PER_SEC)
 /* One call while thawing for sure: short, so that the retries come often. */
 #define THAW_CALL_LIMIT_S 3
 
@@ -191,21 +193,40 @@ thaw_once(KvssDomain *domain, GError **error)
     return true;
 }
 
+/*
+ * An agent that hangs cannot be helped by going round libvirt. One that libvirt
+ * has lost, while it is alive, can.
+ */
+static bool
+is_agent_lost(KvssDomain *domain)
+{
+    g_autoptr(KvssDomainConfig) config = kvss_domain_config(domain, NULL);
+
+    return config && config->has_agent_channel && !config->agent_connected;
+}
+
 bool
 kvss_agent_thaw_surely(KvssDomain *domain, gint64 deadline_us, GError **error)
 {
     g_autoptr(GError) last = NULL;
+    gint64 next_emergency_us = 0;
 
     for (;;) {
+        gint64 now_us;
+
         g_clear_error(&last);
         if (thaw_once(domain, &last) || is_without_guest(domain))
             return true;
-        if (g_get_monotonic_time() + RETRY_INTERVAL_US > deadline_us)
+        now_us = g_get_monotonic_time();
+        if (now_us >= next_emergency_us && is_agent_lost(domain)) {
+            if (kvss_agent_emergency_thaw(domain))
+                return true;
+            next_emergency_us = now_us + EMERGENCY_INTERVAL_US;
+        }
+        if (now_us + RETRY_INTERVAL_US > deadline_us)
             break;
         g_usleep(RETRY_INTERVAL_US);
     }
-    if (kvss_agent_emergency_thaw(domain))
-        return true;
     return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT,
                       "%s may be frozen and its guest agent cannot be reached: %s; inside the "
                       "guest run 'fsfreeze -u' on each file system, or reset the VM",

@@ -120,7 +120,8 @@ bool kvss_agent_status(KvssDomain *domain, unsigned limit_s, bool *out_frozen, G
  * @deadline_us: monotonic
  *
  * Thaws and asks until the guest itself says thawed, the domain is gone, or the
- * deadline passes; then tries the emergency ways (libvirt-qemu.md 3.7).
+ * deadline passes. Where libvirt has lost the agent the emergency ways are tried
+ * (agent-emergency.h). At least one try is made, of at most 6 s.
  * True only with the guest's own word (or without a running guest).
  */
 bool kvss_agent_thaw_surely(KvssDomain *domain, gint64 deadline_us, GError **error)

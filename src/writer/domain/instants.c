@@ -175,6 +175,11 @@ kvss_vm_thaw(KvssVm *vm, GError **error)
 
     if (!vm->freeze_act)
         return true;
+    if (vm->component->frozen_us < 0) {
+        /* The freeze did not come back: it may be carried out any time now. */
+        give_up_thaw(vm, NULL);
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT, "possibly frozen");
+    }
     if (!kvss_agent_thaw(vm->domain, thaw_call_limit_s(vm), &n_thawed, error)
         || !check_thawed(vm, n_thawed, error)) {
         give_up_thaw(vm, error);
