@@ -429,6 +429,7 @@ kvss_coordinator_backup_complete(KvssCoordinator *c, GError **error)
         return false;
 
     cancel_detach(c); /* the backup is kept: too late to be interrupted */
+    cancel_refresh(c);
     ok = round_run(c, KVSS_STEP_BACKUP_COMPLETE, &first);
     if (!round_end(c, KVSS_STEP_DELETE_SNAPSHOTS) && ok)
         ok = kvss_throw(&first, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT,
@@ -457,6 +458,7 @@ fail_restore(KvssCoordinator *c)
             component->restore_status = KVSS_RS_NONE;
     }
     cancel_detach(c);
+    cancel_refresh(c);
     round_undo(c);
     enter(c, SET_ABORTED);
     return false;
@@ -484,6 +486,7 @@ kvss_coordinator_post_restore(KvssCoordinator *c, GError **error)
         return false;
 
     cancel_detach(c); /* what was written must be registered or put back, whole */
+    cancel_refresh(c);
     ok = round_run(c, KVSS_STEP_POST_RESTORE, error);
     enter(c, SET_RESTORED);
     return ok;

@@ -40,8 +40,10 @@ struct KvssCoordinator {
 
 /** Puts our own cancellable in the set; the requester's triggers it from now on. */
 void cancel_attach(KvssCoordinator *c);
-/** From here on the requester's cancellable is not listened to; ours is fresh. */
+/** From here on the requester's cancellable is not listened to. */
 void cancel_detach(KvssCoordinator *c);
+/** What was triggered before must not stop what comes now. After attach. */
+void cancel_refresh(KvssCoordinator *c);
 bool cancel_is_asked(const KvssCoordinator *c);
 
 /* --- round.c: one step to its receivers ----------------------------------- */

@@ -97,11 +97,16 @@ enter(KvssProvider *p, KvssSnapshotState next)
     p->state = next;
 }
 
+/* Returns: the ticket of this call; 0 if it was given up before it could begin. */
 static guint64
-begin(KvssProvider *p, const Step *step)
+begin(KvssProvider *p, const Step *step, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
 
+    if (p->state == KVSS_SS_ABORTED) {
+        kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT, "was given up before it began");
+        return 0;
+    }
     g_assert(step->may_follow & (1u << p->state));
     enter(p, step->during);
     return ++p->ticket;
@@ -156,22 +161,29 @@ call(KvssProvider *p, const Step *step, KvssSnapshotSet *set, GError **error)
                                "failed and did not say why");
 }
 
+static bool
+run(KvssProvider *p, const Step *step, KvssSnapshotSet *set, GError **error)
+{
+    gint64 start_us = g_get_monotonic_time();
+    guint64 ticket = begin(p, step, error);
+    bool ok;
+
+    if (ticket == 0)
+        return false;
+    ok = call(p, step, set, error);
+    g_assert(ok == !*error);
+    g_debug("provider %s: %s took %" G_GINT64_FORMAT " us%s%s", p->ops->name, step->name,
+            g_get_monotonic_time() - start_us, ok ? "" : ": ", ok ? "" : (*error)->message);
+    return finish(p, step, ticket, error);
+}
+
 bool
 kvss_provider_step(KvssProvider *p, KvssProviderStep step, KvssSnapshotSet *set, GError **error)
 {
-    gint64 start_us = g_get_monotonic_time();
     g_autoptr(GError) inner = NULL;
-    bool ok;
 
     g_assert((unsigned) step < KVSS_PROVIDER_STEP_N);
-    guint64 ticket = begin(p, &steps[step]);
-
-    ok = call(p, &steps[step], set, &inner);
-    g_assert(ok == !inner);
-    g_debug("provider %s: %s took %" G_GINT64_FORMAT " us%s%s", p->ops->name, steps[step].name,
-            g_get_monotonic_time() - start_us, inner ? ": " : "", inner ? inner->message : "");
-
-    if (finish(p, &steps[step], ticket, &inner))
+    if (run(p, &steps[step], set, &inner))
         return true;
     g_propagate_prefixed_error(error, g_steal_pointer(&inner), "provider %s: %s: ", p->ops->name,
                                steps[step].name);

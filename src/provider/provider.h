@@ -92,7 +92,8 @@ bool kvss_provider_may_step(KvssProvider *p, KvssProviderStep step);
  * Does one step: asserts the order (only the coordinator calls this), calls,
  * times, moves the state, prefixes errors with the provider's name and the
  * step's. A failure moves to ABORTED. Does not enforce time limits. A call that
- * comes back after kvss_provider_fail() or an abort is KVSS_IO_ERROR_TIMED_OUT.
+ * begins or comes back after kvss_provider_fail() or an abort is
+ * KVSS_IO_ERROR_TIMED_OUT.
  *
  * Errors: the implementation's. @error is set whenever false is returned, and
  * p->failure is not S_OK then.

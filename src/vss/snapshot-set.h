@@ -17,9 +17,10 @@ typedef struct KvssSnapshotSet {
     bool same_instant;         /* every guest is frozen or stopped before the first cut */
     GPtrArray *components;     /* KvssComponent, chosen ones of all writers; borrowed from them */
     struct KvssRun *run;       /* (nullable in tests) borrowed */
-    GCancellable *cancellable; /* borrowed; long steps look at it. The requester's until prepare; then
-                                * the coordinator's own, which the requester's, a failed neighbour and
-                                * a passed time limit trigger */
+    GCancellable *cancellable; /* borrowed; long steps look at it. The requester's until gather or
+                                * prepare; then the coordinator's own, which the requester's, a failed
+                                * neighbour and a passed time limit trigger. An event reads the pointer
+                                * once, as it begins: a later event may get a fresh one */
 } KvssSnapshotSet;
 
 KvssSnapshotSet *kvss_snapshot_set_new(void);

@@ -194,7 +194,7 @@ call(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **error)
     else if (event == KVSS_EVENT_BACKUP_SHUTDOWN && ops->backup_shutdown)
         ops->backup_shutdown(writer, set);
     else if (event == KVSS_EVENT_IDENTIFY && ops->identify)
-        return ops->identify(writer, set ? set->cancellable : NULL, error);
+        return ops->identify(writer, set ? g_atomic_pointer_get(&set->cancellable) : NULL, error);
     return !func || func(writer, set, error);
 }
 

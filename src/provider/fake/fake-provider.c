@@ -65,7 +65,8 @@ play(KvssProvider *p, KvssProviderStep step, KvssSnapshotSet *set, GError **erro
     guint disks;
     bool ok;
 
-    if (!script_play(self->script, kvss_provider_step_name(step), set->cancellable, &act, error))
+    if (!script_play(self->script, kvss_provider_step_name(step),
+                     g_atomic_pointer_get(&set->cancellable), &act, error))
         return false;
     if (act.is_lie)
         return true;

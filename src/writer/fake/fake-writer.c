@@ -71,8 +71,8 @@ play(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **error)
     bool cannot_fail = event == KVSS_EVENT_ABORT || event == KVSS_EVENT_BACKUP_SHUTDOWN;
     ScriptAct act;
 
-    if (!script_play(self->script, kvss_event_name(event), cannot_fail ? NULL : set->cancellable,
-                     &act, error))
+    if (!script_play(self->script, kvss_event_name(event),
+                     cannot_fail ? NULL : g_atomic_pointer_get(&set->cancellable), &act, error))
         return false;
 
     for (guint i = 0, n = 0; !act.is_lie && i < writer->components->len; i++) {
