@@ -79,6 +79,29 @@ test_round_trip(void)
     g_assert_true(g_bytes_equal(text, text_again));
 }
 
+/* The example beside the description of the format is read, and written again as it is. */
+static void
+test_documented(void)
+{
+    g_autoptr(KvssManifest) manifest = NULL;
+    g_autoptr(GBytes) text = NULL, again = NULL;
+    g_autoptr(JsonNode) before = NULL, after = NULL;
+    g_autoptr(GError) error = NULL;
+    char *content;
+    gsize length;
+
+    g_assert_true(g_file_get_contents(SET_JSON, &content, &length, &error));
+    text = g_bytes_new_take(content, length);
+    manifest = kvss_manifest_from_json(text, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(manifest->vms->len, ==, 2);
+    again = kvss_manifest_to_json(manifest);
+    before = json_from_string(content, &error);
+    after = json_from_string(g_bytes_get_data(again, NULL), &error);
+    g_assert_no_error(error);
+    g_assert_true(json_node_equal(before, after));
+}
+
 static void
 test_safe_names(void)
 {
@@ -142,8 +165,8 @@ test_name_is_ambiguous(void)
 #define HEAD "{\"schema\":1,\"set_id\":\"s\",\"time\":\"2026-01-01T00:00:00Z\""
 #define VM(rest)                                                                                  \
     HEAD ",\"vms\":[{\"name\":\"a\",\"uuid\":\"u\",\"dir\":\"a\",\"method\":\"offline\"" rest "}" \
-                                                                                              "]" \
-                                                                                              "}"
+         "]"                                                                                      \
+         "}"
 #define DISK(rest) VM(",\"disks\":[{\"size\":1," rest "}]")
 
 static const struct {
@@ -238,6 +261,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/manifest/round-trip", test_round_trip);
+    g_test_add_func("/manifest/documented", test_documented);
     g_test_add_func("/manifest/safe-names", test_safe_names);
     g_test_add_func("/manifest/names-collide", test_names_collide);
     g_test_add_func("/manifest/name-is-ambiguous", test_name_is_ambiguous);
