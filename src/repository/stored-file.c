@@ -105,8 +105,8 @@ stored_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out
     while (offset < end) {
         KvssExtent extent = { .offset = offset, .zero = chunk_is_zero(self, chunk) };
 
-        while (offset < end && chunk_is_zero(self, chunk) == extent.zero)
-            offset = MIN(chunk_end(self, chunk++), end);
+        for (; offset < end && chunk_is_zero(self, chunk) == extent.zero; chunk++)
+            offset = MIN(chunk_end(self, chunk), end);
         extent.length = offset - extent.offset;
         g_array_append_val(out_extents, extent);
     }
