@@ -26,7 +26,9 @@
 #define JOURNAL_FD 3
 #define CONTROL_FD 4
 /* A guest that froze late is waited for as long as somebody may still wake its agent. */
-#define PATIENCE_S 600
+#define PATIENCE_US (600 * G_USEC_PER_SEC)
+/* One try: short, since libvirt may need a new connection for the next. */
+#define TRY_S 10
 /* libvirtd may be restarting. */
 #define CONNECT_LIMIT_US (120 * G_USEC_PER_SEC)
 #define RETRY_INTERVAL_US (500 * 1000)
@@ -41,7 +43,7 @@ typedef struct {
     KvssJournal *journal;
     const char *uri;
     bool is_embedded;
-    KvssHost *host;  /* NULL while embedded */
+    KvssHost *host;  /* NULL while embedded; a thread may replace a dead one */
     GArray *armed;   /* Armed */
     pid_t parent;
 } Guardian;
@@ -74,37 +76,62 @@ tell(const KvssAct *act, bool forward, const GError *problem, gpointer data)
     g_message("%s: %s", what, problem ? problem->message : forward ? "completed" : "undone");
 }
 
-static void
-connect_again(Guardian *guardian)
+/* The connection of before where it still works; else a new one, while libvirtd may be restarting. */
+static KvssHost *
+usable_host(Guardian *guardian, gint64 deadline_us)
 {
-    gint64 deadline_us = g_get_monotonic_time() + CONNECT_LIMIT_US;
-
-    g_clear_pointer(&guardian->host, kvss_host_free);
+    if (guardian->host && virConnectIsAlive(kvss_host_connection(guardian->host)) == 1)
+        return guardian->host;
     for (;;) {
         g_autoptr(GError) error = NULL;
+        KvssHost *host = kvss_host_open(guardian->uri, &error);
 
-        guardian->host = kvss_host_open(guardian->uri, &error);
-        if (guardian->host)
-            return;
+        /* The dead one stays: another thread may be in a call on it. */
+        if (host)
+            return guardian->host = host;
         if (g_get_monotonic_time() > deadline_us) {
             g_warning("%s", error->message);
-            return;
+            return NULL;
         }
         g_usleep(RETRY_INTERVAL_US);
     }
+}
+
+/* Guests are waited for; a folder that cannot be removed now is left to doctor. */
+static bool
+is_guest_waiting(Guardian *guardian)
+{
+    g_auto(KvssJournalContent) content = { 0 };
+
+    if (!kvss_journal_read(guardian->journal, &content, NULL))
+        return false;
+    for (guint i = 0; i < content.open->len; i++) {
+        const KvssAct *act = g_ptr_array_index(content.open, i);
+
+        if (kvss_act_needs_host(act->kind))
+            return true;
+    }
+    return false;
 }
 
 /* What is left stays in the journal for doctor. */
 static int
 recover_all(Guardian *guardian)
 {
+    gint64 deadline_us = g_get_monotonic_time() + PATIENCE_US;
     g_autoptr(GError) error = NULL;
 
-    if (!guardian->host || virConnectIsAlive(kvss_host_connection(guardian->host)) != 1)
-        connect_again(guardian);
-    if (!kvss_journal_undo(guardian->journal, guardian->host, PATIENCE_S, NULL, tell, NULL, &error)) {
-        g_warning("%s", error->message);
-        return EXIT_FAILURE;
+    for (;;) {
+        KvssHost *host = usable_host(guardian, g_get_monotonic_time() + CONNECT_LIMIT_US);
+
+        g_clear_error(&error);
+        if (kvss_journal_undo(guardian->journal, host, TRY_S, NULL, tell, NULL, &error))
+            break;
+        if (!is_guest_waiting(guardian) || g_get_monotonic_time() > deadline_us) {
+            g_warning("%s", error->message);
+            return EXIT_FAILURE;
+        }
+        g_usleep(RETRY_INTERVAL_US);
     }
     if (!kvss_journal_remove(guardian->journal, &error)) {
         g_warning("%s", error->message);
@@ -118,29 +145,40 @@ typedef struct {
     uint64_t act;
 } Firing;
 
+/* One try; true when there is nothing more to do for the act. */
+static bool
+try_one(Guardian *guardian, uint64_t id)
+{
+    g_auto(KvssJournalContent) content = { 0 };
+    KvssHost *host = usable_host(guardian, g_get_monotonic_time() + CONNECT_LIMIT_US);
+    g_autoptr(GError) error = NULL;
+
+    if (!kvss_journal_read(guardian->journal, &content, &error)) {
+        g_warning("%s", error->message);
+        return false;
+    }
+    for (guint i = 0; i < content.open->len; i++) {
+        const KvssAct *act = g_ptr_array_index(content.open, i);
+        bool ok;
+
+        if (act->id != id)
+            continue;
+        ok = host && kvss_act_undo(act, host, TRY_S, &error);
+        tell(act, false, error, NULL);
+        return ok;
+    }
+    return true;
+}
+
 /* In a thread of its own: another guest's limit may pass meanwhile. */
 static gpointer
 undo_one(gpointer data)
 {
     g_autofree Firing *firing = data;
-    Guardian *guardian = firing->guardian;
-    g_auto(KvssJournalContent) content = { 0 };
-    g_autoptr(GError) error = NULL;
+    gint64 deadline_us = g_get_monotonic_time() + PATIENCE_US;
 
-    if (!kvss_journal_read(guardian->journal, &content, &error)) {
-        g_warning("%s", error->message);
-        return NULL;
-    }
-    for (guint i = 0; i < content.open->len; i++) {
-        const KvssAct *act = g_ptr_array_index(content.open, i);
-        g_autoptr(GError) problem = NULL;
-
-        if (act->id != firing->act)
-            continue;
-        if (!kvss_act_undo(act, guardian->host, PATIENCE_S, &problem))
-            g_warning("the limit passed: %s", problem->message);
-        tell(act, false, problem, NULL);
-    }
+    while (!try_one(firing->guardian, firing->act) && g_get_monotonic_time() < deadline_us)
+        g_usleep(RETRY_INTERVAL_US);
     return NULL;
 }
 

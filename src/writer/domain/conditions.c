@@ -239,6 +239,22 @@ check_file_systems(KvssVm *vm)
     return true;
 }
 
+/* Bind mounts show a file system twice; the freeze counts it once. */
+unsigned
+kvss_vm_count_freezable(const KvssVm *vm)
+{
+    g_autoptr(GHashTable) devices = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (guint i = 0; i < vm->guest->mounts->len; i++) {
+        const KvssGuestMount *mount = g_ptr_array_index(vm->guest->mounts, i);
+
+        if (!mount->is_remote && !mount->is_readonly && mount->device
+            && has_covered(vm, mount->targets) && is_freezable(mount->type))
+            g_hash_table_add(devices, mount->device);
+    }
+    return g_hash_table_size(devices);
+}
+
 bool
 kvss_vm_check_conditions(KvssVm *vm)
 {

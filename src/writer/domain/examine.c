@@ -233,6 +233,19 @@ check_same_disks(const KvssVm *vm, guint n_before, GError **error)
                       kvss_domain_name(vm->domain));
 }
 
+/* For the plan; a disk that cannot be asked now shows its trouble when it is cut. */
+static void
+look_at_sizes(KvssVm *vm)
+{
+    for (guint i = 0; i < vm->component->disks->len; i++) {
+        KvssDisk *disk = g_ptr_array_index(vm->component->disks, i);
+        g_autoptr(GError) error = NULL;
+
+        if (!kvss_domain_disk_size(vm->domain, disk->target, &disk->size, &error))
+            g_debug("%s", error->message);
+    }
+}
+
 bool
 kvss_vm_examine(KvssVm *vm, GError **error)
 {
@@ -250,6 +263,7 @@ kvss_vm_examine(KvssVm *vm, GError **error)
     kvss_vm_find_coverage(vm);
     if (!check_same_disks(vm, n_before, error))
         return false;
+    look_at_sizes(vm);
     vm->method = choose_method(vm);
     component_name_method(vm->component, vm->method);
     return true;

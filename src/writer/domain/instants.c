@@ -47,26 +47,10 @@ kvss_vm_ping(KvssVm *vm, GError **error)
 
 /* ---- child-snapshot ---- */
 
-/* Bind mounts show a file system twice; the freeze counts it once. */
-static unsigned
-count_freezable(const KvssVm *vm)
-{
-    g_autoptr(GHashTable) devices = g_hash_table_new(g_str_hash, g_str_equal);
-
-    for (guint i = 0; i < vm->guest->mounts->len; i++) {
-        const KvssGuestMount *mount = g_ptr_array_index(vm->guest->mounts, i);
-
-        if (!mount->is_remote && !mount->is_readonly && mount->device && mount->targets[0]
-            && !g_str_equal(mount->type, "vfat"))
-            g_hash_table_add(devices, mount->device);
-    }
-    return g_hash_table_size(devices);
-}
-
 static bool
 check_frozen_count(KvssVm *vm, GError **error)
 {
-    unsigned expected = count_freezable(vm);
+    unsigned expected = kvss_vm_count_freezable(vm);
 
     if (vm->n_frozen >= 0 && (unsigned) vm->n_frozen >= expected)
         return true;
@@ -118,6 +102,8 @@ bool
 kvss_vm_cut(KvssVm *vm, GError **error)
 {
     vm->component->instant_us = g_get_monotonic_time();
+    if (vm->component->disks->len == 0)
+        return kvss_vm_capture_firmware(vm, error);
     if (!kvss_job_begin(vm->run, vm->component, vm->folder, error))
         return false;
     vm->cut_by_writer = true;

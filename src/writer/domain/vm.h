@@ -75,6 +75,8 @@ void kvss_vm_find_guest_coverage(KvssVm *vm);
 
 /* conditions.c: adds C1 to C5 to the component; true if all hold. */
 bool kvss_vm_check_conditions(KvssVm *vm);
+/** File systems on covered disks that a freeze must have frozen. The guest was asked before. */
+unsigned kvss_vm_count_freezable(const KvssVm *vm);
 
 /* prepare.c */
 bool kvss_vm_prepare(KvssVm *vm, KvssRun *run, unsigned number, GError **error)
