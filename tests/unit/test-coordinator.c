@@ -9,7 +9,10 @@
 #include "stream/source.h"
 #include "writer/writer.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define WHOLE_WRITER \
     "Identify PrepareForBackup PrepareForSnapshot Freeze Thaw PostSnapshot BackupComplete " \
@@ -345,6 +348,41 @@ test_late_thaw(void)
     g_assert_cmpuint(fixture_held(f), ==, 0);
 }
 
+/* Stops this whole process for 300 ms. */
+static void
+stop(gpointer data)
+{
+    pid_t parent = getpid();
+    pid_t child = fork();
+
+    if (child == 0) {
+        g_usleep(300 * 1000);
+        kill(parent, SIGCONT);
+        _exit(0);
+    }
+    g_assert_cmpint(child, >, 0);
+    raise(SIGSTOP);
+    waitpid(child, NULL, 0);
+}
+
+/* Nobody could have kept the limit, and nobody may call this consistent. */
+static void
+test_stopped(void)
+{
+    g_autoptr(Fixture) f = fixture_new(1, 1, 1);
+    g_autoptr(GError) error = NULL;
+
+    f->limits.window_ms = 200;
+    fixture_apply_limits(f);
+    script_on(f->writer_script[0], "Thaw", stop, NULL);
+    g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
+    g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT);
+    g_assert_true(g_str_has_prefix(error->message, "shadow copy made, consistency lost: "));
+    g_assert_nonnull(strstr(error->message, "web-0"));
+    g_assert_cmpint(kvss_writer_status(f->writer[0], NULL), ==, KVSS_WS_FAILED_AT_THAW);
+    g_assert_cmpuint(fixture_held(f), ==, 0);
+}
+
 /* Wrong calls are told and change nothing. */
 static void
 test_bad_state(void)
@@ -459,6 +497,7 @@ main(int argc, char **argv)
     g_test_add_func("/coordinator/abort", test_abort);
     g_test_add_func("/coordinator/cancel-at-complete", test_cancel_at_complete);
     g_test_add_func("/coordinator/late-thaw", test_late_thaw);
+    g_test_add_func("/coordinator/stopped", test_stopped);
     g_test_add_func("/coordinator/bad-state", test_bad_state);
     g_test_add_func("/coordinator/restore", test_restore);
     g_test_add_func("/coordinator/restore-failed", test_restore_failed);
