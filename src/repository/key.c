@@ -14,9 +14,8 @@
  * 32 MiB and about a fifth of a second: OWASP's equal of its first choice, and
  * what restic's own calibration comes to on a common machine.
  */
-#define SCRYPT_N 32768u
-#define SCRYPT_R 8u
-#define SCRYPT_P 3u
+const KvssKeyCost kvss_key_cost = { .n = 32768, .r = 8, .p = 3 };
+
 #define SALT_LENGTH 64u
 
 #define KEY_FILE_MAX (64u << 10)
@@ -258,7 +257,7 @@ seal_master(const KvssKey *user, const KvssKey *master)
 }
 
 static GString *
-key_file_text(const uint8_t *salt, GBytes *sealed)
+key_file_text(const KvssKeyCost *cost, const uint8_t *salt, GBytes *sealed)
 {
     g_autofree char *created = kvss_time_format(g_get_real_time());
     GString *json = g_string_new("{\"created\":\"");
@@ -268,8 +267,8 @@ key_file_text(const uint8_t *salt, GBytes *sealed)
     kvss_json_append_string(json, g_get_user_name());
     g_string_append(json, ",\"hostname\":");
     kvss_json_append_string(json, g_get_host_name());
-    g_string_append_printf(json, ",\"kdf\":\"scrypt\",\"N\":%u,\"r\":%u,\"p\":%u,", SCRYPT_N,
-                           SCRYPT_R, SCRYPT_P);
+    g_string_append_printf(json, ",\"kdf\":\"scrypt\",\"N\":%u,\"r\":%u,\"p\":%u,", cost->n,
+                           cost->r, cost->p);
     append_base64(json, "salt", salt, SALT_LENGTH);
     g_string_append_c(json, ',');
     append_base64(json, "data", g_bytes_get_data(sealed, NULL), g_bytes_get_size(sealed));
@@ -278,7 +277,8 @@ key_file_text(const uint8_t *salt, GBytes *sealed)
 }
 
 bool
-kvss_key_add(KvssBackend *backend, const char *password, const KvssKey *master, GError **error)
+kvss_key_add(KvssBackend *backend, const char *password, const KvssKey *master,
+             const KvssKeyCost *cost, GError **error)
 {
     g_autoptr(GBytes) sealed = NULL;
     g_autoptr(GString) json = NULL;
@@ -287,13 +287,12 @@ kvss_key_add(KvssBackend *backend, const char *password, const KvssKey *master, 
     KvssKey user;
 
     kvss_crypto_random(salt, sizeof salt);
-    if (!kvss_crypto_scrypt(password, salt, sizeof salt, SCRYPT_N, SCRYPT_R, SCRYPT_P, &user,
-                            error))
+    if (!kvss_crypto_scrypt(password, salt, sizeof salt, cost->n, cost->r, cost->p, &user, error))
         return false;
     sealed = seal_master(&user, master);
     kvss_key_wipe(&user);
 
-    json = key_file_text(salt, sealed);
+    json = key_file_text(cost, salt, sealed);
     kvss_id_of(json->str, json->len, id);
     kvss_id_to_hex(id, name);
     return kvss_backend_put(backend, KVSS_FILE_KEY, name, json->str, json->len, error);

@@ -14,9 +14,17 @@
 /** A new random master key. */
 void kvss_key_generate(KvssKey *out_key);
 
+/** What one try of a password costs. */
+typedef struct {
+    uint32_t n, r, p;
+} KvssKeyCost;
+
+/** For repositories that are to be kept; tests have cheaper ones. */
+extern const KvssKeyCost kvss_key_cost;
+
 /** Stores @master behind @password as one more key file, durable. */
 bool kvss_key_add(KvssBackend *backend, const char *password, const KvssKey *master,
-                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                  const KvssKeyCost *cost, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
  * kvss_key_open:

@@ -104,7 +104,7 @@ fill_new(KvssBackend *backend, const char *password, const char *id, GError **er
     bool ok;
 
     kvss_key_generate(&master);
-    ok = kvss_key_add(backend, password, &master, error)
+    ok = kvss_key_add(backend, password, &master, &kvss_key_cost, error)
         && config_write(backend, &master, id, error);
     kvss_key_wipe(&master);
     return ok;

@@ -316,11 +316,12 @@ append_node(GString *json, const KvssNode *node)
     g_string_append_printf(json, ",%s,\"uid\":%u,\"gid\":%u", times, node->uid, node->gid);
     if (node->size)
         g_string_append_printf(json, ",\"size\":%" G_GUINT64_FORMAT, node->size);
-    g_string_append(json, ",\"links\":1,\"content\":");
-    if (is_folder)
-        g_string_append_printf(json, "null,\"subtree\":\"%s\"", node->subtree);
-    else
+    if (is_folder) {
+        g_string_append_printf(json, ",\"content\":null,\"subtree\":\"%s\"", node->subtree);
+    } else {
+        g_string_append(json, ",\"links\":1,\"content\":");
         append_content(json, node);
+    }
     g_string_append_c(json, '}');
 }
 

@@ -39,7 +39,8 @@ test_component(void)
     g_assert_null(kvss_component_find_disk(component, "vdb"));
     g_assert_true(kvss_component_find_file(component, "domain.xml") == file);
     g_assert_null(kvss_component_find_file(component, "nvram.fd"));
-    g_assert_cmpstr(((KvssNotCovered *) component->not_covered->pdata[0])->reason, ==, "a LUN disk");
+    g_assert_cmpstr(((KvssNotCovered *) component->not_covered->pdata[0])->reason, ==,
+                    "a LUN disk");
     g_assert_cmpstr(((KvssCondition *) component->conditions->pdata[0])->detail, ==, "3 pings");
     g_assert_cmpstr(component->notes->pdata[0], ==, "/boot/efi is vfat");
     g_assert_cmpfloat(component->freeze_ms, ==, -1);

@@ -85,7 +85,8 @@ test_no_abort_after_post_snapshot(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
 
-    for (KvssEvent event = KVSS_EVENT_PREPARE_FOR_BACKUP; event <= KVSS_EVENT_POST_SNAPSHOT; event++)
+    for (KvssEvent event = KVSS_EVENT_PREPARE_FOR_BACKUP; event <= KVSS_EVENT_POST_SNAPSHOT;
+         event++)
         g_assert_true(kvss_writer_send(f->writer, event, f->set, NULL));
     g_assert_false(kvss_writer_send(f->writer, KVSS_EVENT_ABORT, f->set, &error));
     g_assert_error(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_BAD_STATE);

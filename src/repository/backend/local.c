@@ -240,6 +240,19 @@ local_spool_append(KvssSpool *spool, const void *data, size_t length, GError **e
     return kvss_write_exact(((LocalSpool *) spool)->fd, data, length, error);
 }
 
+/* Tools that copy a repository may drop its empty folders: the one for @path is made. */
+static bool
+make_missing_folder(LocalBackend *self, KvssFileType type, const char *name)
+{
+    char folder[PATH_MAX];
+
+    folder_path(type, name, folder);
+    (void) mkdirat(self->root, type_folders[type], 0700);
+    (void) mkdirat(self->root, folder, 0700);
+    return note_sync(self, sync_folder_at(self->root, type_folders[type], NULL)
+                               && sync_folder_at(self->root, ".", NULL));
+}
+
 /* Under its name, but the name is not yet durable. */
 static bool
 spool_rename(LocalBackend *self, LocalSpool *spool, KvssFileType type, const char *name,
@@ -250,7 +263,9 @@ spool_rename(LocalBackend *self, LocalSpool *spool, KvssFileType type, const cha
     file_path(type, name, path);
     if (!check_sync(self, error) || !note_sync(self, kvss_fsync(spool->fd, spool->name, error)))
         return false;
-    if (renameat(self->root, spool->name, self->root, path) < 0)
+    if (renameat(self->root, spool->name, self->root, path) < 0
+        && (errno != ENOENT || !make_missing_folder(self, type, name)
+            || renameat(self->root, spool->name, self->root, path) < 0))
         return kvss_throw_errno(error, errno, "rename %s to %s", spool->name, path);
     spool->name[0] = '\0';
     return true;

@@ -1,0 +1,149 @@
+/*
+ * test-base.c - errors, undo, whole reads and writes, files that appear whole
+ */
+#include "base/atomic-file.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/undo.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void
+test_error_codes(void)
+{
+    static const struct {
+        int errsv;
+        int code;
+    } cases[] = {
+        { ENOENT, KVSS_IO_ERROR_NOT_FOUND }, { ENOSPC, KVSS_IO_ERROR_NO_SPACE },
+        { EDQUOT, KVSS_IO_ERROR_NO_SPACE },  { EBUSY, KVSS_IO_ERROR_BUSY },
+        { ETIMEDOUT, KVSS_IO_ERROR_TIMED_OUT }, { EIO, KVSS_IO_ERROR_FAILED },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_false(kvss_throw_errno(&error, cases[i].errsv, "open %s", "x"));
+        g_assert_error(error, KVSS_IO_ERROR, cases[i].code);
+        g_assert_true(g_str_has_prefix(error->message, "open x: "));
+    }
+    g_assert_false(kvss_throw(NULL, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "nobody hears it"));
+}
+
+static void
+test_cancelled(void)
+{
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(kvss_check_cancelled(NULL, &error));
+    g_assert_true(kvss_check_cancelled(cancellable, &error));
+    g_cancellable_cancel(cancellable);
+    g_assert_false(kvss_check_cancelled(cancellable, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+}
+
+static GString *order;
+
+static void
+note(gpointer data)
+{
+    g_string_append(order, data);
+}
+
+/* Last done, first undone; released, nothing runs; what was given to it is freed either way. */
+static void
+test_undo(void)
+{
+    KvssUndo *undo = kvss_undo_new();
+
+    order = g_string_new(NULL);
+    kvss_undo_push(undo, note, (gpointer) "a");
+    kvss_undo_push_full(undo, note, g_strdup("b"), g_free);
+    kvss_undo_push(undo, note, (gpointer) "c");
+    kvss_undo_free(undo);
+    g_assert_cmpstr(order->str, ==, "cba");
+
+    undo = kvss_undo_new();
+    kvss_undo_push_full(undo, note, g_strdup("d"), g_free);
+    kvss_undo_release(undo);
+    kvss_undo_push(undo, note, (gpointer) "e");
+    kvss_undo_free(undo);
+    kvss_undo_free(NULL);
+    g_assert_cmpstr(order->str, ==, "cbae");
+    g_string_free(order, TRUE);
+}
+
+static void
+test_fd(void)
+{
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "kvss-fd-XXXXXX", NULL);
+    kvss_autofd int fd = g_mkstemp(path);
+    g_autoptr(GError) error = NULL;
+    char buffer[8] = "";
+    int taken;
+
+    g_assert_true(kvss_write_exact(fd, "0123456789", 10, &error));
+    g_assert_true(kvss_pwrite_exact(fd, "AB", 2, 4, &error));
+    g_assert_true(kvss_pread_exact(fd, buffer, 4, 3, &error));
+    g_assert_cmpmem(buffer, 4, "3AB6", 4);
+    g_assert_false(kvss_pread_exact(fd, buffer, 4, 8, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT);
+    g_clear_error(&error);
+    g_assert_false(kvss_pread_exact(-1, buffer, 1, 0, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED);
+
+    taken = kvss_fd_steal(&fd);
+    g_assert_cmpint(fd, ==, -1);
+    errno = 77;
+    kvss_fd_clear(&taken);
+    g_assert_cmpint(errno, ==, 77);
+    g_assert_cmpint(taken, ==, -1);
+    g_unlink(path);
+}
+
+static void
+test_atomic_file(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("kvss-atomic-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "file", NULL);
+    g_autofree char *nowhere = g_build_filename(dir, "no", "file", NULL);
+    g_autofree char *content = NULL;
+    g_autoptr(GError) error = NULL;
+    struct stat st;
+
+    g_assert_true(kvss_atomic_file_write(path, "old", 3, 0600, &error));
+    g_assert_true(kvss_atomic_file_write(path, "newer", 5, 0644, &error));
+    g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
+    g_assert_cmpstr(content, ==, "newer");
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpuint(st.st_mode & 07777, ==, 0644);
+    g_assert_false(kvss_atomic_file_write(nowhere, "x", 1, 0600, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND);
+
+    /* A folder in the way: it stays, and nothing is left beside it. */
+    g_unlink(path);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    g_clear_error(&error);
+    g_assert_false(kvss_atomic_file_write(path, "x", 1, 0600, &error));
+    g_rmdir(path);
+    g_assert_cmpint(g_rmdir(dir), ==, 0);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/base/error-codes", test_error_codes);
+    g_test_add_func("/base/cancelled", test_cancelled);
+    g_test_add_func("/base/undo", test_undo);
+    g_test_add_func("/base/fd", test_fd);
+    g_test_add_func("/base/atomic-file", test_atomic_file);
+    return g_test_run();
+}

@@ -1,0 +1,353 @@
+/*
+ * test-stream.c - the copy loop over sources and sinks that are serial, parallel, sparse or broken
+ */
+#include "stream/copy.h"
+#include "stream/sink.h"
+#include "stream/source.h"
+
+#include <gio/gio.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MIB (1u << 20)
+
+/** A source over memory with holes, that can fail. */
+typedef struct {
+    KvssSource source;
+    const uint8_t *data;
+    GArray *holes;         /* KvssExtent */
+    uint64_t fail_at;      /* reads that touch this byte fail */
+    gint in_read;          /* threads inside read() */
+    bool was_parallel;
+    uint64_t bytes_read;
+    GMutex lock;
+} FakeSource;
+
+static bool
+fake_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out, GError **error)
+{
+    FakeSource *self = (FakeSource *) source;
+    KvssExtent extent = { offset, length, false };
+
+    for (guint i = 0; i < self->holes->len; i++) {
+        const KvssExtent *hole = &g_array_index(self->holes, KvssExtent, i);
+
+        if (offset >= hole->offset && offset < hole->offset + hole->length) {
+            extent.zero = true;
+            extent.length = MIN(length, hole->offset + hole->length - offset);
+        } else if (offset < hole->offset && !extent.zero) {
+            extent.length = MIN(extent.length, hole->offset - offset);
+        }
+    }
+    g_array_append_val(out, extent); /* one at a time: the wrapper asks on */
+    return true;
+}
+
+static bool
+fake_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GError **error)
+{
+    FakeSource *self = (FakeSource *) source;
+
+    if (g_atomic_int_add(&self->in_read, 1) > 0)
+        self->was_parallel = true;
+    memcpy(buffer, self->data + offset, length);
+    g_usleep(200);
+    g_atomic_int_add(&self->in_read, -1);
+    g_mutex_lock(&self->lock);
+    self->bytes_read += length;
+    g_mutex_unlock(&self->lock);
+    if (self->fail_at >= offset && self->fail_at < offset + length)
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "the fake fails");
+    return true;
+}
+
+static void
+fake_free(KvssSource *source)
+{
+}
+
+static const KvssSourceOps fake_source_ops = { fake_extents, fake_read, fake_free };
+
+/** A sink into memory, that can fail. */
+typedef struct {
+    KvssSink sink;
+    uint8_t *data;
+    uint64_t fail_at;
+    gint in_write;
+    bool was_parallel, is_finished, is_misused;
+    uint64_t bytes_zeroed;
+    GMutex lock;
+} FakeSink;
+
+static bool
+fake_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
+{
+    FakeSink *self = (FakeSink *) sink;
+
+    if (g_atomic_int_add(&self->in_write, 1) > 0)
+        self->was_parallel = true;
+    memcpy(self->data + offset, buffer, length);
+    g_atomic_int_add(&self->in_write, -1);
+    if (self->fail_at >= offset && self->fail_at < offset + length)
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE, "the fake is full");
+    return true;
+}
+
+static bool
+fake_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    FakeSink *self = (FakeSink *) sink;
+
+    memset(self->data + offset, 0, length);
+    g_mutex_lock(&self->lock);
+    self->bytes_zeroed += length;
+    g_mutex_unlock(&self->lock);
+    return true;
+}
+
+static bool
+fake_finish(KvssSink *sink, GError **error)
+{
+    ((FakeSink *) sink)->is_finished = true;
+    return true;
+}
+
+static const KvssSinkOps fake_sink_ops = { fake_write, fake_zero, fake_finish, NULL };
+
+typedef struct {
+    FakeSource source;
+    FakeSink sink;
+    uint8_t *data;
+} Pair;
+
+/* The data is noise with zeroes where @holes are; the sink begins with other bytes everywhere. */
+static Pair *
+pair_new(uint64_t size, uint32_t block, const KvssExtent *holes, guint n_holes)
+{
+    Pair *pair = g_new0(Pair, 1);
+
+    pair->data = g_malloc(size + 1);
+    for (uint64_t i = 0; i < size; i++)
+        pair->data[i] = (uint8_t) (i * 31 + i / 4096 + 1);
+    pair->source = (FakeSource) { .source = { &fake_source_ops, size, true }, .data = pair->data,
+                                  .holes = g_array_new(FALSE, FALSE, sizeof(KvssExtent)),
+                                  .fail_at = G_MAXUINT64 };
+    pair->sink = (FakeSink) { .sink = { &fake_sink_ops, size, block, true },
+                              .data = g_malloc(size + 1), .fail_at = G_MAXUINT64 };
+    memset(pair->sink.data, 0xee, size);
+    if (n_holes > 0)
+        g_array_append_vals(pair->source.holes, holes, n_holes);
+    for (guint i = 0; i < n_holes; i++)
+        memset(pair->data + holes[i].offset, 0, holes[i].length);
+    return pair;
+}
+
+static void
+pair_free(Pair *pair)
+{
+    g_array_unref(pair->source.holes);
+    g_free(pair->data);
+    g_free(pair->sink.data);
+    g_free(pair);
+}
+
+static void
+assert_copied(Pair *pair)
+{
+    uint64_t size = pair->source.source.size;
+    KvssCopyStats stats = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(kvss_copy(&pair->source.source, &pair->sink.sink, NULL, NULL, NULL, &stats,
+                            &error));
+    g_assert_true(pair->sink.is_finished);
+    g_assert_cmpmem(pair->sink.data, size, pair->data, size);
+    g_assert_cmpuint(stats.bytes_read + stats.bytes_zero, ==, size);
+    g_assert_cmpuint(stats.bytes_read, ==, pair->source.bytes_read);
+}
+
+/* Sizes around windows and blocks, dense and with holes that begin and end anywhere. */
+static void
+test_copy(void)
+{
+    static const uint64_t sizes[] = { 0, 1, 511, 512, 65536, 65537, 4 * MIB, 4 * MIB + 1,
+                                      9 * MIB + 77 };
+    static const uint32_t blocks[] = { 512, 65536, 8 * MIB };
+    static const KvssExtent holes[] = { { 1000, 3 * MIB, true }, { 5 * MIB + 1, 3, true },
+                                        { 6 * MIB, 3 * MIB + 77, true } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        for (size_t b = 0; b < G_N_ELEMENTS(blocks); b++) {
+            bool has_holes = sizes[i] == 9 * MIB + 77;
+            Pair *dense = pair_new(sizes[i], blocks[b], NULL, 0);
+            Pair *sparse = pair_new(sizes[i], blocks[b], holes, has_holes ? 3 : 0);
+
+            assert_copied(dense);
+            assert_copied(sparse);
+            if (has_holes && blocks[b] < MIB)
+                g_assert_cmpuint(sparse->sink.bytes_zeroed, >, 5 * MIB);
+            pair_free(dense);
+            pair_free(sparse);
+        }
+    }
+}
+
+/* A serial source is read by one thread at a time, a serial sink written by one. */
+static void
+test_serial(void)
+{
+    Pair *pair = pair_new(40 * MIB, 65536, NULL, 0);
+
+    pair->source.source.is_parallel = false;
+    pair->sink.sink.is_parallel = false;
+    assert_copied(pair);
+    g_assert_false(pair->source.was_parallel);
+    g_assert_false(pair->sink.was_parallel);
+    pair_free(pair);
+}
+
+/* All of it a hole: nothing is read, however large. */
+static void
+test_all_hole(void)
+{
+    const KvssExtent hole = { 0, 30 * MIB, true };
+    Pair *pair = pair_new(30 * MIB, 65536, &hole, 1);
+
+    assert_copied(pair);
+    g_assert_cmpuint(pair->source.bytes_read, ==, 0);
+    pair_free(pair);
+}
+
+static void
+assert_fails(Pair *pair, GCancellable *cancellable, int code, const char *prefix)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(kvss_copy(&pair->source.source, &pair->sink.sink, NULL, NULL, cancellable, NULL,
+                             &error));
+    g_assert_error(error, KVSS_IO_ERROR, code);
+    g_assert_true(g_str_has_prefix(error->message, prefix));
+    g_assert_false(pair->sink.is_finished);
+}
+
+static void
+test_failures(void)
+{
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    Pair *reads = pair_new(20 * MIB, 65536, NULL, 0), *writes = pair_new(20 * MIB, 65536, NULL, 0);
+
+    reads->source.fail_at = 11 * MIB;
+    assert_fails(reads, NULL, KVSS_IO_ERROR_FAILED, "read: the fake fails");
+    writes->sink.fail_at = 3 * MIB;
+    assert_fails(writes, NULL, KVSS_IO_ERROR_NO_SPACE, "write: the fake is full");
+    g_cancellable_cancel(cancellable);
+    assert_fails(writes, cancellable, KVSS_IO_ERROR_CANCELLED, "interrupted");
+    pair_free(reads);
+    pair_free(writes);
+}
+
+typedef struct {
+    uint64_t last, size;
+    unsigned n;
+} Progress;
+
+static void
+progress(uint64_t done, uint64_t size, gpointer data)
+{
+    Progress *seen = data;
+
+    g_assert_cmpuint(done, >, seen->last);
+    seen->last = done;
+    seen->size = size;
+    seen->n++;
+}
+
+static void
+test_progress(void)
+{
+    Pair *pair = pair_new(20 * MIB, 65536, NULL, 0);
+    Progress seen = { 0 };
+
+    g_assert_true(kvss_copy(&pair->source.source, &pair->sink.sink, progress, &seen, NULL, NULL,
+                            NULL));
+    g_assert_cmpuint(seen.last, ==, 20 * MIB);
+    g_assert_cmpuint(seen.size, ==, 20 * MIB);
+    g_assert_cmpuint(seen.n, >=, 5);
+    pair_free(pair);
+}
+
+/* A map of extents with a gap, or beyond what was asked, is not believed. */
+static bool
+lying_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out, GError **error)
+{
+    KvssExtent extent = { offset + 1, length, true };
+
+    g_array_append_val(out, extent);
+    return true;
+}
+
+static void
+test_lying_extents(void)
+{
+    static const KvssSourceOps ops = { lying_extents, fake_read, fake_free };
+    Pair *pair = pair_new(MIB, 65536, NULL, 0);
+
+    pair->source.source.ops = &ops;
+    assert_fails(pair, NULL, KVSS_IO_ERROR_CORRUPT, "");
+    pair_free(pair);
+}
+
+static void
+test_file_source(void)
+{
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "kvss-source-XXXXXX", NULL);
+    int fd = g_mkstemp(path);
+    g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
+    g_autoptr(KvssSource) source = NULL;
+    g_autoptr(GError) error = NULL;
+    uint64_t end = 0;
+    char word[4];
+
+    g_assert_cmpint(ftruncate(fd, 3 * MIB), ==, 0);
+    g_assert_cmpint(pwrite(fd, "word", 4, MIB), ==, 4);
+    source = kvss_source_new_file(path, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(source->size, ==, 3 * MIB);
+    g_assert_true(kvss_source_read(source, MIB, word, 4, &error));
+    g_assert_cmpmem(word, 4, "word", 4);
+    g_assert_true(kvss_source_extents(source, 0, source->size, extents, &error));
+    for (guint i = 0; i < extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(extents, KvssExtent, i);
+
+        g_assert_cmpuint(extent->offset, ==, end);
+        end += extent->length;
+        if (extent->zero)
+            g_assert_true(MIB < extent->offset || MIB >= end);
+    }
+    g_assert_cmpuint(end, ==, 3 * MIB);
+
+    /* It shrinks under us. */
+    g_assert_cmpint(ftruncate(fd, 10), ==, 0);
+    g_assert_false(kvss_source_read(source, MIB, word, 4, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT);
+    close(fd);
+    g_unlink(path);
+    g_clear_error(&error);
+    g_assert_null(kvss_source_new_file(path, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/stream/copy", test_copy);
+    g_test_add_func("/stream/serial", test_serial);
+    g_test_add_func("/stream/all-hole", test_all_hole);
+    g_test_add_func("/stream/failures", test_failures);
+    g_test_add_func("/stream/progress", test_progress);
+    g_test_add_func("/stream/lying-extents", test_lying_extents);
+    g_test_add_func("/stream/file-source", test_file_source);
+    return g_test_run();
+}
