@@ -19,9 +19,14 @@ static const unsigned may_follow[SET_N_STATES] = {
 };
 
 static const char *const state_names[SET_N_STATES] = {
-    [SET_NEW] = "new",           [SET_GATHERED] = "gathered", [SET_PREPARED] = "prepared",
-    [SET_CREATED] = "created",   [SET_COMPLETE] = "complete", [SET_ABORTED] = "aborted",
-    [SET_RESTORING] = "restoring", [SET_RESTORED] = "restored",
+    [SET_NEW] = "new",
+    [SET_GATHERED] = "gathered",
+    [SET_PREPARED] = "prepared",
+    [SET_CREATED] = "created",
+    [SET_COMPLETE] = "complete",
+    [SET_ABORTED] = "aborted",
+    [SET_RESTORING] = "restoring",
+    [SET_RESTORED] = "restored",
 };
 
 static void
@@ -317,7 +322,8 @@ choose_provider(KvssCoordinator *c, KvssComponent *component, KvssDisk *disk, GE
     }
 
     if (why->len == 0)
-        g_string_append_printf(why, "there is no provider %s", c->demanded ? c->demanded : "at all");
+        g_string_append_printf(why, "there is no provider %s",
+                               c->demanded ? c->demanded : "at all");
     kvss_component_fail(component, KVSS_E_VOLUME_NOT_SUPPORTED, "%s: %s", disk->target, why->str);
     return kvss_throw(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_UNSUPPORTED,
                       "%s: %s: no provider can cut this disk: %s (%s, 0x%08X)",

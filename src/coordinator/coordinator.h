@@ -49,18 +49,21 @@ KvssCoordinator *kvss_coordinator_new(void);
 void kvss_coordinator_free(KvssCoordinator *coordinator);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssCoordinator, kvss_coordinator_free)
 
-/** Take a writer, a provider. Before gather only. The order of providers is the order of preference. */
+/** Take a writer, a provider. Before gather only. Providers: in the order of preference. */
 void kvss_coordinator_take_writer(KvssCoordinator *coordinator, struct KvssWriter *writer);
 void kvss_coordinator_take_provider(KvssCoordinator *coordinator, struct KvssProvider *provider);
 
 /** Other time limits than the table's, for the steps that come after. @limits is copied. */
 void kvss_coordinator_set_limits(KvssCoordinator *coordinator, const KvssLimits *limits);
 
-/** Only this provider may be chosen; NULL: any. An unknown name fails prepare with UNSUPPORTED. */
+/** Only this one may be chosen; NULL: any. An unknown name fails prepare with UNSUPPORTED. */
 void kvss_coordinator_demand_provider(KvssCoordinator *coordinator, const char *name);
 
-/** The set: the requester sets context, type, same_instant, run and cancellable before prepare (pre_restore).
- *  What is put there must live until the coordinator is freed; run, until its process ends. */
+/**
+ * The set: the requester sets context, type, same_instant, run and cancellable before
+ * prepare (pre_restore). What it puts there must live until the coordinator is freed;
+ * run longer, if a call was stuck: until the process ends.
+ */
 KvssSnapshotSet *kvss_coordinator_set(KvssCoordinator *coordinator);
 
 GPtrArray *kvss_coordinator_writers(KvssCoordinator *coordinator);   /* KvssWriter, borrowed */

@@ -101,7 +101,7 @@ bool kvss_provider_may_step(KvssProvider *p, KvssProviderStep step);
 bool kvss_provider_step(KvssProvider *p, KvssProviderStep step, KvssSnapshotSet *set,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/** The coordinator's verdict on a provider that passed its limit: ABORTED, with @code. Threads: any. */
+/** The coordinator's verdict on one that passed its limit: ABORTED, with @code. Threads: any. */
 void kvss_provider_fail(KvssProvider *p, KvssHresult code);
 
 /** Can it cut this disk? On false @out_reason (transfer full, never NULL) says why not. */

@@ -19,7 +19,7 @@ G_DEFINE_QUARK(kvss-writer-error-quark, kvss_writer_error)
 typedef struct {
     unsigned may_follow;    /* the events that may have been the last before it */
     bool even_failed;       /* comes to a writer that has failed, too */
-    KvssWriterState done;   /* state after success; UNKNOWN: a failed writer stays failed, else STABLE */
+    KvssWriterState done;   /* state after success; UNKNOWN: STABLE. A failed writer stays failed */
     KvssWriterState failed; /* state after failure; UNKNOWN: cannot fail */
 } Move;
 
