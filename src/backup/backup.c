@@ -10,6 +10,7 @@
  * last byte was read costs nothing, and one that ends before it fails the set.
  */
 #include "backup/backup.h"
+#include "backup/documents.h"
 #include "backup/selection.h"
 #include "base/test-point.h"
 #include "guardian/run.h"
@@ -402,11 +403,12 @@ commit(Backup *backup, char *out_id, GError **error)
     };
 
     tell_step(backup, "Commit");
-    if (!store_manifest(backup, error))
-        return false;
     for (guint i = 0; i < backup->set->components->len; i++)
         kvss_coordinator_set_succeeded(backup->coordinator,
                                        g_ptr_array_index(backup->set->components, i), true);
+    if (!kvss_backup_store_documents(backup->upload, backup->coordinator, error) ||
+        !store_manifest(backup, error))
+        return false;
     kvss_test_point("commit");
     return kvss_check_cancelled(backup->request->cancellable, error) &&
            kvss_upload_commit(backup->upload, &info, out_id, error);

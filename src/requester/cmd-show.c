@@ -37,8 +37,28 @@ print_files(const KvssManifest *manifest)
     }
 }
 
+/* Paths of the VSS documents; a set that somebody put together may have none. */
+static GPtrArray *
+documents(KvssRepository *repository, const KvssBackup *backup)
+{
+    GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(KvssNode) folder = kvss_repository_lookup(repository, backup->root, "vss", NULL);
+    g_autoptr(GPtrArray) nodes = NULL;
+
+    if (folder && folder->subtree)
+        nodes = kvss_repository_read_folder(repository, folder->subtree, NULL);
+    for (guint i = 0; nodes && i < nodes->len; i++) {
+        const KvssNode *node = g_ptr_array_index(nodes, i);
+
+        if (node->type == KVSS_NODE_FILE)
+            g_ptr_array_add(paths, g_strconcat("vss/", node->name, NULL));
+    }
+    g_ptr_array_add(paths, NULL);
+    return paths;
+}
+
 static void
-print_set(const KvssBackup *backup, bool verbose)
+print_set(const KvssBackup *backup, const GPtrArray *document_paths, bool verbose)
 {
     const KvssManifest *manifest = backup->manifest;
     g_autofree char *time = kvss_time_text(manifest->time_us);
@@ -61,6 +81,8 @@ print_set(const KvssBackup *backup, bool verbose)
                             KVSS_DESCRIBE_RESULT);
     kvss_print("\nfiles:\n");
     print_files(manifest);
+    for (guint i = 0; i < document_paths->len - 1; i++)
+        kvss_print("  %s\n", (const char *) g_ptr_array_index(document_paths, i));
     if (verbose) {
         kvss_print("\nevents:\n");
         print_events(manifest);
@@ -69,7 +91,7 @@ print_set(const KvssBackup *backup, bool verbose)
 
 /* set.json as it is known here, with the snapshot's own words in front. */
 static bool
-print_set_json(const KvssBackup *backup, GError **error)
+print_set_json(const KvssBackup *backup, const GPtrArray *document_paths, GError **error)
 {
     g_autoptr(GBytes) text = kvss_manifest_to_json(backup->manifest);
     gsize length;
@@ -85,6 +107,8 @@ print_set_json(const KvssBackup *backup, GError **error)
     kvss_set_text(object, "id", backup->snapshot->id);
     json_object_set_array_member(object, "tags",
                                  kvss_texts((const char *const *) backup->snapshot->tags));
+    json_object_set_array_member(object, "documents",
+                                 kvss_texts((const char *const *) document_paths->pdata));
     kvss_print_json(root);
     return true;
 }
@@ -95,6 +119,7 @@ kvss_cmd_show(KvssRequester *requester, GError **error)
     const char *name = kvss_options_list(requester->options->words)[0];
     g_autoptr(KvssRepository) repository = NULL;
     g_autoptr(KvssBackup) backup = NULL;
+    g_autoptr(GPtrArray) paths = NULL;
 
     if (!kvss_requester_recover(requester, false, error))
         return -1;
@@ -104,9 +129,10 @@ kvss_cmd_show(KvssRequester *requester, GError **error)
     backup = kvss_catalogue_find(repository, name, NULL, error);
     if (!backup)
         return -1;
+    paths = documents(repository, backup);
     if (!requester->options->json)
-        print_set(backup, requester->options->verbose > 0);
-    else if (!print_set_json(backup, error))
+        print_set(backup, paths, requester->options->verbose > 0);
+    else if (!print_set_json(backup, paths, error))
         return -1;
     return KVSS_EXIT_DONE;
 }

@@ -128,6 +128,21 @@ assert_disk_is(Fixture *f, const KvssBackup *backup, const char *name, const cha
 }
 
 static void
+assert_document(Fixture *f, const KvssBackup *backup, const char *path, const char *words)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssNode) node = kvss_repository_lookup(f->repository, backup->root, path, &error);
+    g_autoptr(GBytes) text = NULL;
+    g_autofree char *copy = NULL;
+
+    g_assert_no_error(error);
+    text = kvss_repository_read_file(f->repository, node, 1 << 20, &error);
+    g_assert_no_error(error);
+    copy = g_strndup(g_bytes_get_data(text, NULL), g_bytes_get_size(text));
+    g_assert_nonnull(strstr(copy, words));
+}
+
+static void
 test_whole(void)
 {
     static const char *const tags[] = { "nightly", "kvss", NULL };
@@ -155,6 +170,7 @@ test_whole(void)
         assert_disk_is(f, backup, name, "vda");
         assert_disk_is(f, backup, name, "vdb");
     }
+    assert_document(f, backup, "vss/backup-components.xml", "web-2");
     again = kvss_catalogue_find(f->repository, "latest", names, &error);
     g_assert_no_error(error);
     g_assert_cmpstr(again->snapshot->id, ==, id);
