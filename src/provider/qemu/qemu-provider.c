@@ -6,6 +6,8 @@
 #include "host/nbd-source.h"
 #include "stream/source.h"
 
+#define COMMIT_PARALLEL 8
+
 static bool
 qemu_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d, char **out_reason)
 {
@@ -16,23 +18,65 @@ qemu_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d, ch
     return false;
 }
 
-/* The disks of VMs that stand still are cut here; the others were cut by the writer, and are adopted. */
+/* A VM is cut by one provider: its first disk speaks for all. */
+static bool
+is_ours(const KvssComponent *component)
+{
+    const KvssDisk *first;
+
+    if (!component->domain || component->disks->len == 0)
+        return false;
+    first = g_ptr_array_index(component->disks, 0);
+    return g_strcmp0(first->provider, "qemu") == 0;
+}
+
+typedef struct {
+    KvssSnapshotSet *set;
+    GMutex lock;
+    GError *error; /* the first one */
+} Commit;
+
+static void
+commit_one(gpointer data, gpointer user_data)
+{
+    KvssComponent *component = data;
+    Commit *commit = user_data;
+    g_autoptr(GError) error = NULL;
+
+    if (kvss_job_begin(commit->set->run, component, component->work_folder, &error))
+        return;
+    kvss_component_fail(component, KVSS_E_PROVIDER_VETO, "%s", error->message);
+    g_prefix_error(&error, "%s: ", component->display_name);
+    g_mutex_lock(&commit->lock);
+    if (!commit->error)
+        commit->error = g_steal_pointer(&error);
+    g_mutex_unlock(&commit->lock);
+}
+
+/*
+ * The disks of VMs that stand still are cut here, side by side, since they stand
+ * still until all are cut; the others were cut by the writer, and are adopted.
+ */
 static bool
 qemu_commit(KvssProvider *p, KvssSnapshotSet *set, GError **error)
 {
+    Commit commit = { .set = set };
+    GThreadPool *pool;
+
+    g_mutex_init(&commit.lock);
+    pool = g_thread_pool_new(commit_one, &commit, COMMIT_PARALLEL, FALSE, NULL);
     for (guint i = 0; i < set->components->len; i++) {
         KvssComponent *component = g_ptr_array_index(set->components, i);
 
-        if (!component->domain || !component->is_cut_at_commit || component->job_act
-            || component->disks->len == 0)
-            continue;
-        if (!kvss_job_begin(set->run, component, component->work_folder, error)) {
-            kvss_component_fail(component, KVSS_E_PROVIDER_VETO, "%s",
-                                error && *error ? (*error)->message : "the disks were not cut");
-            return false;
-        }
+        if (is_ours(component) && component->is_cut_at_commit && !component->job_act)
+            (void) g_thread_pool_push(pool, component, NULL);
     }
-    return true;
+    g_thread_pool_free(pool, FALSE, TRUE);
+    g_mutex_clear(&commit.lock);
+    if (!commit.error)
+        return true;
+    g_propagate_error(error, commit.error);
+    return false;
 }
 
 static KvssSource *
@@ -61,6 +105,7 @@ qemu_delete_copies(KvssProvider *p, KvssSnapshotSet *set)
 static void
 qemu_free(KvssProvider *p)
 {
+    kvss_provider_clear(p);
     g_free(p);
 }
 
@@ -82,6 +127,6 @@ kvss_qemu_provider_new(void)
 {
     KvssProvider *provider = g_new0(KvssProvider, 1);
 
-    provider->ops = &qemu_ops;
+    kvss_provider_init(provider, &qemu_ops);
     return provider;
 }
