@@ -46,13 +46,16 @@ tick(int timer, void *data)
 
 /*
  * An embedded driver logs like a daemon, to our standard error. Errors come back
- * to us anyway; whoever wants the log says so with libvirt's own variables.
+ * to us anyway; whoever wants the log says so with libvirt's own variables. The
+ * processes that it forks forget the outputs and keep only the least priority.
  */
 static void
 keep_driver_quiet(void)
 {
-    if (!g_getenv("LIBVIRT_DEBUG"))
-        (void) g_setenv("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null", FALSE);
+    if (g_getenv("LIBVIRT_DEBUG"))
+        return;
+    (void) g_setenv("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null", FALSE);
+    (void) g_setenv("LIBVIRT_DEBUG", "4", FALSE);
 }
 
 static gpointer

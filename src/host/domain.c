@@ -90,6 +90,21 @@ kvss_domain_state_name(KvssDomainState state)
     return names[state];
 }
 
+/*
+ * libvirt starts from an image that lies in its folder, whether it has been told
+ * of it or not: what counts is what the next start does.
+ */
+static bool
+has_saved_state(KvssDomain *domain)
+{
+    g_autofree char *image = NULL;
+
+    if (virDomainHasManagedSaveImage(domain->handle, 0) == 1)
+        return true;
+    image = kvss_host_is_local(domain->host) ? kvss_domain_managed_save_path(domain) : NULL;
+    return image && g_file_test(image, G_FILE_TEST_EXISTS);
+}
+
 bool
 kvss_domain_get_state(KvssDomain *domain, KvssDomainState *out_state, int *out_reason,
                       GError **error)
@@ -107,8 +122,7 @@ kvss_domain_get_state(KvssDomain *domain, KvssDomainState *out_state, int *out_r
         *out_state = KVSS_DOMAIN_PAUSED;
         break;
     case VIR_DOMAIN_SHUTOFF:
-        *out_state = virDomainHasManagedSaveImage(domain->handle, 0) == 1 ? KVSS_DOMAIN_SAVED
-                                                                          : KVSS_DOMAIN_OFF;
+        *out_state = has_saved_state(domain) ? KVSS_DOMAIN_SAVED : KVSS_DOMAIN_OFF;
         break;
     case VIR_DOMAIN_CRASHED:
         /* A crashed domain with no process is off; with one it stands there with its RAM. */

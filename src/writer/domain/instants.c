@@ -13,6 +13,8 @@
 
 /* Directly before the freeze: an agent that does not answer now must not be asked to freeze. */
 #define PING_LIMIT_S 4
+/* Waking up, connecting on qemu:///embed, the thaw itself. */
+#define GUARDIAN_LEAD_MS 1000
 /* A guest that stands still is let go on after this, and a second for each 100 MiB of its RAM. */
 #define STILL_LIMIT_MS 60000
 #define STILL_BYTES_PER_MS (100 * 1024)
@@ -25,6 +27,15 @@ vm_details(const KvssVm *vm)
     json_object_set_string_member(details, "uuid", kvss_domain_uuid(vm->domain));
     json_object_set_string_member(details, "name", kvss_domain_name(vm->domain));
     return details;
+}
+
+/* The guardian begins early enough to be done when the limit passes. */
+static unsigned
+guardian_limit_ms(const KvssVm *vm)
+{
+    unsigned limit_ms = vm->policy->freeze_limit_ms;
+
+    return limit_ms - MAX(GUARDIAN_LEAD_MS, limit_ms / 10);
 }
 
 static unsigned
@@ -85,7 +96,7 @@ kvss_vm_freeze(KvssVm *vm, GError **error)
     json_object_set_string_member(details, "socket", socket);
     vm->freeze_act = kvss_run_act_begin(vm->run, KVSS_ACT_FREEZE, details, error);
     if (!vm->freeze_act
-        || !kvss_run_arm(vm->run, vm->freeze_act, vm->policy->freeze_limit_ms, error))
+        || !kvss_run_arm(vm->run, vm->freeze_act, guardian_limit_ms(vm), error))
         return false;
     vm->freeze_call_us = g_get_monotonic_time();
     if (!kvss_agent_freeze(vm->domain, freeze_call_limit_s(vm), &vm->n_frozen, &local)) {
@@ -142,9 +153,9 @@ give_up_thaw(KvssVm *vm, GError **error)
         && g_error_matches(late, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT) && error) {
         g_clear_error(error);
         (void) kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT,
-                          "the guest was frozen for %u ms, the limit (freeze-limit), and the "
-                          "guardian process thawed it: the backup would not be "
-                          "application-consistent",
+                          "the guest was still frozen shortly before the limit of %u ms "
+                          "(freeze-limit), and the guardian process thawed it: the backup would not "
+                          "be application-consistent",
                           vm->policy->freeze_limit_ms);
     }
 }

@@ -33,6 +33,7 @@ typedef struct {
     KvssDomain *old;      /* (nullable) the VM that is replaced */
     bool keep_old;        /* what is set aside stays after success */
     bool may_stop;        /* without its memory, if it cannot be saved */
+    bool was_saved;       /* the old VM, before us */
     GHashTable *owned;    /* real paths of the old VM's files */
 } Aside;
 
@@ -134,6 +135,7 @@ old_stop(Aside *aside, GError **error)
 
     if (!kvss_domain_get_state(aside->old, &state, NULL, error))
         return false;
+    aside->was_saved = state == KVSS_DOMAIN_SAVED;
     if (state == KVSS_DOMAIN_OFF || state == KVSS_DOMAIN_SAVED)
         return true;
     if (state == KVSS_DOMAIN_OTHER || !kvss_domain_is_persistent(aside->old))
@@ -149,15 +151,31 @@ old_stop(Aside *aside, GError **error)
 
 /* ---- files ---- */
 
+static bool
+rename_aside(Aside *aside, const char *real, const char *to, bool keep, bool is_saved_state,
+             GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(real);
+    JsonObject *details = details_new(aside);
+
+    json_object_set_string_member(details, "from", real);
+    json_object_set_string_member(details, "to", to);
+    json_object_set_boolean_member(details, "keep", keep);
+    json_object_set_boolean_member(details, "saved", is_saved_state);
+    if (!kvss_run_act_begin(aside->set->run, KVSS_ACT_ASIDE, details, error))
+        return false;
+    if (rename(real, to) < 0)
+        return kvss_throw_errno(error, errno, "set %s aside", real);
+    return kvss_fsync_folder(folder, error);
+}
+
 /* What lies at @path goes aside. @is_old: it belongs to the VM that is replaced. */
 static bool
 path_aside(Aside *aside, const char *path, bool is_old, GError **error)
 {
     g_autofree char *real = kvss_vm_real_path(path);
-    g_autofree char *folder = g_path_get_dirname(real);
     g_autofree char *to = kvss_vm_aside_path(real, kvss_run_id(aside->set->run));
     bool keep = aside->keep_old || !is_old;
-    JsonObject *details;
     struct stat st;
 
     if (lstat(real, &st) < 0)
@@ -166,19 +184,24 @@ path_aside(Aside *aside, const char *path, bool is_old, GError **error)
         return true; /* cannot be set aside; the plan has said so */
     if (lstat(to, &st) == 0)
         return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY, "%s exists already", to);
-
-    details = details_new(aside);
-    json_object_set_string_member(details, "from", real);
-    json_object_set_string_member(details, "to", to);
-    json_object_set_boolean_member(details, "keep", keep);
-    if (!kvss_run_act_begin(aside->set->run, KVSS_ACT_ASIDE, details, error))
+    if (!rename_aside(aside, real, to, keep, false, error))
         return false;
-    if (rename(real, to) < 0)
-        return kvss_throw_errno(error, errno, "set %s aside", real);
     if (keep)
         kvss_component_add_note(aside->component, "%s, which was there before, is now %s", real,
                                 to);
-    return kvss_fsync_folder(folder, error);
+    return true;
+}
+
+/* The managed save image, the VM's own or the one that we have made. */
+static bool
+saved_state_aside(Aside *aside, GError **error)
+{
+    g_autofree char *image = kvss_domain_managed_save_path(aside->old);
+    g_autofree char *to = kvss_vm_aside_path(image, kvss_run_id(aside->set->run));
+
+    if (!g_file_test(image, G_FILE_TEST_EXISTS))
+        return true;
+    return rename_aside(aside, image, to, aside->keep_old, aside->was_saved, error);
 }
 
 static bool
@@ -339,14 +362,11 @@ static bool
 old_aside(Aside *aside, GError **error)
 {
     g_autoptr(KvssDomainConfig) config = kvss_domain_config(aside->old, error);
-    g_autofree char *image = NULL;
 
     if (!config || !old_stop(aside, error))
         return false;
     learn_owned(aside, config);
-    image = kvss_domain_managed_save_path(aside->old);
-    return (!image || path_aside(aside, image, true, error))
-        && old_disks_aside(aside, config, error) && targets_aside(aside, error)
+    return saved_state_aside(aside, error) && old_disks_aside(aside, config, error) && targets_aside(aside, error)
         && old_undefine(aside, error);
 }
 
