@@ -168,7 +168,7 @@ kvss_codec_seal_blob(KvssCodec *codec, const void *plain, size_t length)
     g_assert(length <= KVSS_TREE_BLOB_MAX);
     if (length > 1 && is_worth_compressing(codec, plain, length))
         n = compress(codec, inside, length - 1, plain, length);
-    if (n == 0)
+    if (n == 0 && length > 0)
         memcpy(inside, plain, length);
 
     kvss_crypto_seal(codec->crypto, sealed, n ? n : length);

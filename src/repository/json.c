@@ -11,7 +11,9 @@
 void
 kvss_json_init(KvssJson *json, const void *text, size_t length)
 {
-    *json = (KvssJson) { .start = text, .at = text, .end = (const char *) text + length };
+    const char *start = length > 0 ? text : "";
+
+    *json = (KvssJson) { .start = start, .at = start, .end = start + length };
 }
 
 void
