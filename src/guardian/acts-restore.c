@@ -73,6 +73,55 @@ throw_still_there(JsonObject *details, GError **error)
 
 /* ---- files ---- */
 
+/*
+ * A managed save image that is only put back by its name is found at the next
+ * start, but until libvirtd restarts nobody is told of it. So libvirt loads the
+ * image, standing still, and saves it as its own; then the original file takes
+ * the place of what was written. No guest instruction runs. Where that cannot be
+ * done the file alone must do.
+ */
+static void
+reload_saved(KvssDomain *domain, const char *image)
+{
+    virDomainPtr handle = kvss_domain_handle(domain);
+    virConnectPtr connection = virDomainGetConnect(handle);
+
+    if (virDomainRestoreFlags(connection, image, NULL, VIR_DOMAIN_SAVE_PAUSED) < 0
+        || virDomainManagedSave(handle, VIR_DOMAIN_SAVE_PAUSED) < 0) {
+        g_warning("%s: its saved state is back, but libvirt does not tell of it before its own "
+                  "restart: %s", kvss_domain_name(domain), virGetLastErrorMessage());
+        if (virDomainIsActive(handle) == 1)
+            (void) virDomainDestroy(handle);
+    }
+}
+
+/* Before the image of a VM that was saved goes back to its place. */
+static bool
+prepare_saved(JsonObject *details, KvssHost *host, const char *image, GError **error)
+{
+    g_autoptr(KvssDomain) domain = NULL;
+    KvssDomainState state;
+
+    if (!host)
+        return true; /* libvirt looks for itself when it starts */
+    if (!find_by_uuid(details, host, &domain, error))
+        return false;
+    if (!domain || has_our_mark(domain, details))
+        return domain ? throw_still_there(details, error) : true;
+    if (!kvss_domain_get_state(domain, &state, NULL, error))
+        return false;
+    /* Its disks have gone on since: with that memory they would be ruined. */
+    if (state == KVSS_DOMAIN_RUNNING)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_STATE,
+                          "%s was started meanwhile: its old saved state stays as %s",
+                          detail(details, "name"), image);
+    /* An earlier attempt of ours ended half-way. */
+    if (state == KVSS_DOMAIN_PAUSED)
+        (void) virDomainDestroy(kvss_domain_handle(domain));
+    reload_saved(domain, image);
+    return true;
+}
+
 bool
 kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
@@ -85,6 +134,9 @@ kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s, GE
             return true; /* was not set aside yet, or is back */
         return kvss_throw_errno(error, errno, "look at %s", to);
     }
+    if (json_object_get_boolean_member_with_default(details, "saved", FALSE)
+        && !prepare_saved(details, host, to, error))
+        return false;
     /* What stands in its place by now is the restore's. A rename replaces a file, not a folder. */
     if (S_ISDIR(st.st_mode) && is_there(from) && !kvss_act_remove_tree(from, error))
         return false;

@@ -20,7 +20,8 @@ typedef enum {
     KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did */
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
     /* restore */
-    KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep */
+    KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep; saved (with uuid, name, run):
+                              it is the managed save image of a VM that was saved before us */
     KVSS_ACT_UNDEFINE,     /* uuid, name, run, xml, autostart, snapshots, checkpoints (lists of XML) */
     KVSS_ACT_STOP,         /* uuid, name, run, prior ("running", "paused"), image: stopped by us; image: where its
                               memory was saved, "" if it was not */
