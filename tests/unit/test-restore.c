@@ -1,0 +1,500 @@
+/*
+ * test-restore.c - a whole restore, on libvirt's test driver
+ *
+ * A set with one VM is made by hand, so that its documents can lie; its disks are
+ * written by QEMU's own tools. Guests, memory and the kill of the process are
+ * tested with guests.
+ */
+#include "catalogue/catalogue.h"
+#include "host/domain.h"
+#include "host/image.h"
+#include "repository-fixture.h"
+#include "restore/restore.h"
+#include "stream/sink.h"
+#include "stream/source.h"
+
+#include <glib/gstdio.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define UUID "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+#define DISK_LENGTH (8u * 1024 * 1024)
+#define CHUNK_LENGTH (256u * 1024)
+
+typedef struct {
+    Fixture *repo;
+    char *dir;              /* where the VM's files are */
+    KvssHost *host;
+    GBytes *content;        /* of the disk */
+    /* Lies of the set; NULL: the truth. */
+    const char *disk_path, *definition_name, *options, *extra_file;
+} World;
+
+/* Data in every third chunk, holes between. */
+static GBytes *
+content_new(void)
+{
+    uint8_t *data = g_malloc0(DISK_LENGTH);
+
+    for (uint32_t at = 0; at < DISK_LENGTH; at += 3 * CHUNK_LENGTH)
+        memset(data + at + 1000, (int) (at / CHUNK_LENGTH + 1), CHUNK_LENGTH / 2);
+    return g_bytes_new_take(data, DISK_LENGTH);
+}
+
+static void
+world_set_up(World *w, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    w->repo = fixture_new();
+    w->dir = g_build_filename(w->repo->dir, "vms", NULL);
+    g_assert_cmpint(g_mkdir(w->dir, 0700), ==, 0);
+    w->host = kvss_host_open("test:///default", &error);
+    g_assert_no_error(error);
+    w->content = content_new();
+}
+
+static void
+world_tear_down(World *w, gconstpointer data)
+{
+    static const char *const names[] = { UUID, "other" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autoptr(KvssDomain) left = kvss_host_find_domain(w->host, names[i], NULL);
+
+        if (left)
+            (void) virDomainUndefine(kvss_domain_handle(left));
+    }
+    kvss_host_free(w->host);
+    g_bytes_unref(w->content);
+    fixture_free(w->repo);
+    g_free(w->dir);
+}
+
+static char *
+in_dir(const World *w, const char *name)
+{
+    return g_build_filename(w->dir, name, NULL);
+}
+
+static char *
+definition(const World *w)
+{
+    g_autofree char *disk = in_dir(w, "web.qcow2");
+
+    return g_strdup_printf(
+        "<domain type='test'><name>%s</name><uuid>" UUID "</uuid><memory>1024</memory><os>"
+        "<type>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' "
+        "type='qcow2'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>"
+        "<interface type='network'><mac address='52:54:00:aa:bb:cc'/><source network='gone'/>"
+        "</interface></devices></domain>",
+        w->definition_name ? w->definition_name : "web", disk);
+}
+
+static KvssComponent *
+component_new(const World *w)
+{
+    KvssComponent *component = kvss_component_new(UUID, "web");
+    KvssDisk *disk = kvss_component_add_disk(component, "vda");
+    g_autofree char *path = in_dir(w, "web.qcow2");
+    g_autofree char *xml = definition(w);
+    g_autoptr(GBytes) bytes = g_bytes_new(xml, strlen(xml));
+    g_autoptr(GBytes) extra = g_bytes_new_static("state", 5);
+
+    kvss_set_string(&component->state, "shut off");
+    kvss_set_string(&component->method, "offline");
+    kvss_set_string(&component->consistency, "offline");
+    kvss_set_string(&disk->kind, "file");
+    kvss_set_string(&disk->format, "qcow2");
+    kvss_set_string(&disk->path, w->disk_path ? w->disk_path : path);
+    kvss_set_string(&disk->options, w->options ? w->options : "{\"cluster_size\":131072}");
+    disk->size = DISK_LENGTH;
+    disk->chunk_size = CHUNK_LENGTH;
+    (void) kvss_component_add_bytes(component, "domain.xml", bytes, 0600);
+    if (w->extra_file)
+        (void) kvss_component_add_bytes(component, w->extra_file, extra, 0600);
+    return component;
+}
+
+static void
+upload_disk(World *w, KvssUpload *upload, const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssSink) sink = kvss_upload_open_file(upload, path, DISK_LENGTH, CHUNK_LENGTH, 0600,
+                                                     NULL, &error);
+
+    g_assert_no_error(error);
+    g_assert_true(kvss_sink_write(sink, 0, g_bytes_get_data(w->content, NULL), DISK_LENGTH,
+                                  &error));
+    g_assert_true(kvss_sink_finish(sink, &error));
+}
+
+/* A set as the backup engine writes it. */
+static void
+make_set(World *w)
+{
+    const char *const tags[] = { "kvss", NULL };
+    g_autoptr(KvssRepository) repository = fixture_open(w->repo, KVSS_REPOSITORY_ADD);
+    g_autoptr(KvssUpload) upload = kvss_upload_new(repository, NULL);
+    g_autoptr(KvssManifest) manifest = kvss_manifest_new();
+    g_autoptr(KvssComponent) component = component_new(w);
+    KvssManifestVm *vm = kvss_manifest_add(manifest, component, NULL);
+    KvssSnapshotInfo info = { .hostname = "h", .tags = tags, .time_us = g_get_real_time() };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) text = NULL;
+    char id[KVSS_ID_HEX_LENGTH + 1];
+
+    kvss_set_string(&manifest->set_id, "11111111-2222-4333-8444-555555555555");
+    kvss_set_string(&manifest->program, "kvss test");
+    kvss_set_string(&manifest->host, "h");
+    manifest->time_us = info.time_us;
+    manifest->backup_type = KVSS_BT_COPY;
+    upload_disk(w, upload, kvss_manifest_disk_path(vm, "vda"));
+    for (guint i = 0; i < component->files->len; i++) {
+        const KvssFile *file = g_ptr_array_index(component->files, i);
+
+        g_assert_true(kvss_upload_add_bytes(upload, kvss_manifest_file_path(vm, file->name),
+                                            file->bytes, 0600, &error));
+    }
+    text = kvss_manifest_to_json(manifest);
+    g_assert_true(kvss_upload_add_bytes(upload, KVSS_MANIFEST_NAME, text, 0600, &error));
+    g_assert_true(kvss_upload_commit(upload, &info, id, &error));
+    g_assert_no_error(error);
+}
+
+static bool
+restore(World *w, KvssRestoreOptions options, KvssRestoreResult *result, GError **error)
+{
+    g_autoptr(KvssRepository) repository = fixture_open(w->repo, KVSS_REPOSITORY_LOOK);
+    g_autoptr(KvssBackup) backup = kvss_catalogue_find(repository, "latest", NULL, error);
+
+    if (!backup)
+        return false;
+    options.repository = repository;
+    options.backup = backup;
+    options.host = w->host;
+    options.state_dir = w->repo->state;
+    return kvss_restore_run(&options, result, error);
+}
+
+static bool
+is_registered(World *w)
+{
+    g_autoptr(KvssDomain) domain = kvss_host_find_domain(w->host, UUID, NULL);
+
+    return domain != NULL;
+}
+
+/* Nothing that a restore makes: no file, no VM, no journal. */
+static void
+assert_nothing_left(World *w, unsigned n_files)
+{
+    g_autofree char *journals = g_build_filename(w->repo->state, "journals", NULL);
+    const char *const folders[] = { w->dir, journals };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(folders); i++) {
+        g_autoptr(GDir) dir = g_dir_open(folders[i], 0, NULL);
+        unsigned n = 0;
+
+        while (dir && g_dir_read_name(dir))
+            n++;
+        g_assert_cmpuint(n, ==, i == 0 ? n_files : 0);
+    }
+}
+
+static void
+assert_disk_restored(World *w, const char *path)
+{
+    g_autofree char *raw = in_dir(w, "raw");
+    g_autofree char *command
+        = g_strdup_printf("qemu-img convert -f qcow2 -O raw '%s' '%s'", path, raw);
+    g_autoptr(KvssImageInfo) info = kvss_image_info(path, "qcow2", false, NULL);
+    g_autofree char *text = NULL;
+    gsize length;
+
+    g_assert_nonnull(info);
+    g_assert_nonnull(strstr(info->options, "131072"));
+    g_assert_cmpuint(info->allocated, <, DISK_LENGTH / 2);
+    g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL));
+    g_assert_true(g_file_get_contents(raw, &text, &length, NULL));
+    g_assert_cmpuint(length, ==, DISK_LENGTH);
+    g_assert_cmpint(memcmp(text, g_bytes_get_data(w->content, NULL), length), ==, 0);
+    (void) g_remove(raw);
+}
+
+static void
+test_whole(World *w, gconstpointer data)
+{
+    g_autofree char *path = in_dir(w, "web.qcow2");
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+    const KvssRestoredVm *vm;
+
+    make_set(w);
+    g_assert_true(restore(w, (KvssRestoreOptions){ 0 }, &result, &error));
+    g_assert_no_error(error);
+    g_assert_true(result.is_partial); /* the network is gone */
+    g_assert_cmpuint(result.vms->len, ==, 1);
+    vm = g_ptr_array_index(result.vms, 0);
+    g_assert_cmpstr(vm->state, ==, "shut off");
+    g_assert_false(((KvssRestoredNetwork *) g_ptr_array_index(vm->networks, 0))->is_connected);
+    assert_disk_restored(w, path);
+    g_assert_true(is_registered(w));
+    assert_nothing_left(w, 1);
+    kvss_restore_result_clear(&result);
+}
+
+/* Its own VM is replaced; what was there is gone, or kept when that is asked for. */
+static void
+test_again(World *w, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    make_set(w);
+    for (int i = 0; i < 3; i++) {
+        KvssRestoreOptions options = { .keep_old = i == 2 };
+
+        g_assert_true(restore(w, options, &result, &error));
+        g_assert_no_error(error);
+        kvss_restore_result_clear(&result);
+    }
+    assert_nothing_left(w, 2);
+}
+
+static void
+test_elsewhere(World *w, gconstpointer data)
+{
+    g_autofree char *to = in_dir(w, "a/b");
+    g_autofree char *path = in_dir(w, "a/b/web-vda.qcow2");
+    g_autoptr(KvssDomain) domain = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = NULL;
+    KvssRestoreResult result = { 0 };
+
+    make_set(w);
+    g_assert_true(restore(w, (KvssRestoreOptions){ .to_dir = to }, &result, &error));
+    g_assert_no_error(error);
+    assert_disk_restored(w, path);
+    domain = kvss_host_find_domain(w->host, UUID, NULL);
+    xml = kvss_domain_xml(domain, true, NULL);
+    g_assert_nonnull(strstr(xml, path));
+    kvss_restore_result_clear(&result);
+}
+
+static void
+test_dry_run(World *w, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    make_set(w);
+    g_assert_true(restore(w, (KvssRestoreOptions){ .dry_run = true }, &result, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(result.steps->len, >=, 3);
+    g_assert_false(is_registered(w));
+    assert_nothing_left(w, 0);
+    kvss_restore_result_clear(&result);
+}
+
+static void
+assert_refused(World *w, GQuark domain, int code, const char *complaint, unsigned n_files)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    make_set(w);
+    g_assert_false(restore(w, (KvssRestoreOptions){ 0 }, &result, &error));
+    g_assert_error(error, domain, code);
+    if (!strstr(error->message, complaint))
+        g_error("'%s' is not in '%s'", complaint, error->message);
+    g_assert_false(is_registered(w));
+    assert_nothing_left(w, n_files);
+}
+
+static void
+test_hostile_paths(World *w, gconstpointer data)
+{
+    static const char *const paths[] = { "/etc/cron.d/x", "/usr/bin/x", "/lib/x", "/dev/shm/x" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(paths); i++) {
+        w->disk_path = paths[i];
+        assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID, "folders", 0);
+        g_assert_false(g_file_test(paths[i], G_FILE_TEST_EXISTS));
+    }
+}
+
+static void
+test_hostile_definition(World *w, gconstpointer data)
+{
+    w->definition_name = "another";
+    assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID, "another VM", 0);
+}
+
+static void
+test_hostile_options(World *w, gconstpointer data)
+{
+    w->options = "{\"cluster_size\":\"64k,backing_file=/etc/shadow\"}";
+    assert_refused(w, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID, "cluster_size", 0);
+}
+
+/* A saved state that is none: found after the disks were written; all goes back. */
+static void
+test_hostile_state(World *w, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    w->extra_file = "state.save";
+    make_set(w);
+    g_assert_false(restore(w, (KvssRestoreOptions){ 0 }, &result, &error));
+    g_assert_nonnull(strstr(error->message, "save image"));
+    g_assert_false(is_registered(w));
+    assert_nothing_left(w, 0);
+}
+
+/* The disk of another VM is never in our way: we are in its. */
+static void
+test_path_of_another(World *w, gconstpointer data)
+{
+    g_autofree char *path = in_dir(w, "web.qcow2");
+    g_autofree char *link = in_dir(w, "link");
+    g_autofree char *xml = g_strdup_printf(
+        "<domain type='test'><name>other</name><memory>1024</memory><os><type>hvm</type></os>"
+        "<devices><disk type='file' device='disk'><source file='%s'/><target dev='vda'/></disk>"
+        "</devices></domain>", link);
+    virDomainPtr other;
+
+    g_assert_true(g_file_set_contents(path, "precious", -1, NULL));
+    g_assert_cmpint(symlink(path, link), ==, 0);
+    other = virDomainDefineXML(kvss_host_connection(w->host), xml);
+    g_assert_nonnull(other);
+    (void) virDomainFree(other);
+    assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT, "in use by VM other", 2);
+}
+
+static void
+test_name_of_another(World *w, gconstpointer data)
+{
+    virDomainPtr other = virDomainDefineXML(
+        kvss_host_connection(w->host),
+        "<domain type='test'><name>web</name><memory>1024</memory><os><type>hvm</type></os>"
+        "</domain>");
+
+    g_assert_nonnull(other);
+    assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT, "another VM of this name",
+                   0);
+    (void) virDomainUndefine(other);
+    (void) virDomainFree(other);
+}
+
+/* A damaged pack is found while the disk is written; what was set aside comes back. */
+static void
+test_damaged(World *w, gconstpointer data)
+{
+    g_autofree char *path = in_dir(w, "web.qcow2");
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+    unsigned n;
+
+    make_set(w);
+    g_assert_true(g_file_set_contents(path, "precious", -1, NULL));
+    n = fixture_count(w->repo, "data");
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *pack = fixture_file(w->repo, "data", i);
+
+        fixture_flip(pack, 100);
+    }
+    g_assert_false(restore(w, (KvssRestoreOptions){ 0 }, &result, &error));
+    g_assert_nonnull(error);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "precious");
+    g_assert_false(is_registered(w));
+    assert_nothing_left(w, 1);
+}
+
+static void
+test_cancelled(World *w, gconstpointer data)
+{
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    make_set(w);
+    g_cancellable_cancel(cancellable);
+    g_assert_false(restore(w, (KvssRestoreOptions){ .cancellable = cancellable }, &result,
+                           &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+    g_assert_false(is_registered(w));
+    assert_nothing_left(w, 0);
+}
+
+static void
+test_unknown_vm(World *w, gconstpointer data)
+{
+    const char *const vms[] = { "nobody", NULL };
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    make_set(w);
+    g_assert_false(restore(w, (KvssRestoreOptions){ .vms = vms }, &result, &error));
+    g_assert_nonnull(strstr(error->message, "nobody"));
+    assert_nothing_left(w, 0);
+}
+
+/* Every second chunk of the disk is a hole, and each is known as what it is. */
+static void
+test_extents(World *w, gconstpointer data)
+{
+    g_autoptr(KvssRepository) repository = NULL;
+    g_autoptr(KvssBackup) backup = NULL;
+    g_autoptr(KvssSource) source = NULL;
+    g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
+    const uint8_t *content = g_bytes_get_data(w->content, NULL);
+    KvssManifestVm *vm;
+
+    make_set(w);
+    repository = fixture_open(w->repo, KVSS_REPOSITORY_LOOK);
+    backup = kvss_catalogue_find(repository, "latest", NULL, NULL);
+    vm = g_ptr_array_index(backup->manifest->vms, 0);
+    source = kvss_backup_open_disk(repository, backup, vm, vm->component->disks->pdata[0], NULL);
+    g_assert_true(kvss_source_extents(source, 0, DISK_LENGTH, extents, NULL));
+    for (guint i = 0; i < extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(extents, KvssExtent, i);
+
+        for (uint64_t at = extent->offset; at < extent->offset + extent->length;
+             at += CHUNK_LENGTH) {
+            g_autofree uint8_t *zeroes = g_malloc0(CHUNK_LENGTH);
+
+            g_assert_cmpint(memcmp(content + at, zeroes, CHUNK_LENGTH) == 0, ==, extent->zero);
+        }
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    /* What cannot be undone is told as a warning, which a test must survive. */
+    g_log_set_always_fatal(G_LOG_FATAL_MASK);
+#define TEST(name, function) g_test_add(name, World, NULL, world_set_up, function, world_tear_down)
+    TEST("/restore/extents", test_extents);
+    if (g_find_program_in_path("qemu-nbd")) {
+        TEST("/restore/whole", test_whole);
+        TEST("/restore/again", test_again);
+        TEST("/restore/elsewhere", test_elsewhere);
+        TEST("/restore/dry-run", test_dry_run);
+        TEST("/restore/hostile/paths", test_hostile_paths);
+        TEST("/restore/hostile/definition", test_hostile_definition);
+        TEST("/restore/hostile/options", test_hostile_options);
+        TEST("/restore/hostile/state", test_hostile_state);
+        TEST("/restore/conflict/path", test_path_of_another);
+        TEST("/restore/conflict/name", test_name_of_another);
+        TEST("/restore/damaged", test_damaged);
+        TEST("/restore/cancelled", test_cancelled);
+        TEST("/restore/unknown-vm", test_unknown_vm);
+    }
+    return g_test_run();
+}
