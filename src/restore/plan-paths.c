@@ -11,8 +11,9 @@
  * folders; a backup that names a path there wants something else.
  */
 static const char *const never_below[] = {
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys",
-    "/usr", NULL,
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run",
+    "/sbin", "/sys", "/usr", "/var/cache", "/var/lib/dpkg", "/var/lib/kvss", "/var/run", "/var/spool",
+    NULL,
 };
 
 static bool

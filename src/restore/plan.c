@@ -320,7 +320,7 @@ plan_definition(Plan *plan, PlanVm *vm, GError **error)
 
 /* What PostRestore will make of the definition, seen beforehand. */
 static bool
-plan_networks(Plan *plan, PlanVm *vm, GError **error)
+plan_correction(Plan *plan, PlanVm *vm, GError **error)
 {
     const KvssFile *file = kvss_component_find_file(vm->component, "domain.xml");
     g_autofree char *xml = g_strndup(g_bytes_get_data(file->bytes, NULL),
@@ -331,6 +331,7 @@ plan_networks(Plan *plan, PlanVm *vm, GError **error)
 
     if (!corrected)
         return false;
+    plan->is_partial |= report.left_out_host_access;
     for (guint i = 0; i < report.networks->len; i++) {
         const KvssDefinitionNetwork *network = g_ptr_array_index(report.networks, i);
         KvssRestoredNetwork *result = g_new0(KvssRestoredNetwork, 1);
@@ -431,7 +432,7 @@ plan_vm_fill(Plan *plan, PlanVm *vm, GError **error)
     }
     component_set_options(plan, vm);
     note_not_covered(plan, vm);
-    return plan_files(plan, vm, error) && plan_networks(plan, vm, error);
+    return plan_files(plan, vm, error) && plan_correction(plan, vm, error);
 }
 
 static bool

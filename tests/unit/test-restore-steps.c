@@ -152,6 +152,28 @@ test_networks(void)
     assert_has_not(xml, "vlan");
 }
 
+/* What the host would run at the definition's word is left out, and that is said. */
+static void
+test_nothing_is_run(void)
+{
+    g_autoptr(KvssComponent) component = kvss_component_new("u", "web01");
+    g_auto(KvssDefinitionReport) report = { 0 };
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = kvss_definition_correct(
+        "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+        "<name>web01</name><devices><emulator>/tmp/evil</emulator>"
+        "<interface type='ethernet'><script path='/tmp/evil'/><mac address='52:54:00:00:00:01'/>"
+        "</interface></devices>"
+        "<qemu:commandline><qemu:arg value='-evil'/></qemu:commandline></domain>",
+        component, NULL, NULL, &report, &error);
+
+    g_assert_no_error(error);
+    g_assert_null(strstr(xml, "evil"));
+    g_assert_nonnull(strstr(xml, "52:54:00:00:00:01"));
+    g_assert_true(report.left_out_host_access);
+    g_assert_cmpuint(report.notes->len, ==, 3);
+}
+
 static void
 test_hostile_definitions(void)
 {
@@ -451,6 +473,7 @@ main(int argc, char **argv)
     g_test_add_func("/definition/nvram-media", test_nvram_and_media);
     g_test_add_func("/definition/networks", test_networks);
     g_test_add_func("/definition/hostile", test_hostile_definitions);
+    g_test_add_func("/definition/nothing-is-run", test_nothing_is_run);
 #define TEST(name, data, function) \
     g_test_add(name, Fixture, data, fixture_set_up, function, fixture_tear_down)
     TEST("/restore-steps/replaced", NULL, test_replaced);

@@ -260,6 +260,62 @@ interface_visit(Correction *c, xmlNodePtr node)
          network->source, network->mac ? network->mac : "without MAC");
 }
 
+/* ---- what a stranger's definition must not make the host run ---- */
+
+/* Extensions of one hypervisor: command-line arguments, among others. */
+static bool
+is_extension(xmlNodePtr node)
+{
+    return node->type == XML_ELEMENT_NODE && node->ns && node->ns->href
+        && g_str_has_prefix((const char *) node->ns->href, "http://libvirt.org/schemas/domain/");
+}
+
+static void
+leave_out(Correction *c, xmlNodePtr node, const char *what)
+{
+    c->report->left_out_host_access = true;
+    note(c, "%s was left out: it makes the host run what the backup says", what);
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+}
+
+static void
+extensions_leave_out(Correction *c, xmlNodePtr root)
+{
+    xmlNodePtr next;
+
+    for (xmlNodePtr n = root->children; n; n = next) {
+        g_autofree char *what = NULL;
+
+        next = n->next;
+        if (!is_extension(n))
+            continue;
+        what = g_strdup_printf("the extension <%s>", (const char *) n->name);
+        leave_out(c, n, what);
+    }
+}
+
+/* Without one libvirt takes the host's own. */
+static void
+emulator_check(Correction *c, xmlNodePtr devices)
+{
+    xmlNodePtr emulator = child(devices, "emulator");
+    xmlChar *path = emulator ? xmlNodeGetContent(emulator) : NULL;
+
+    if (path && (!g_str_has_prefix((const char *) path, "/usr/") || strstr((char *) path, "..")))
+        leave_out(c, emulator, "the emulator of its own");
+    xmlFree(path);
+}
+
+static void
+scripts_leave_out(Correction *c, xmlNodePtr interface)
+{
+    xmlNodePtr script;
+
+    while ((script = child(interface, "script")) || (script = child(interface, "downscript")))
+        leave_out(c, script, "the script of an interface");
+}
+
 /* ---- the whole ---- */
 
 static bool
@@ -268,8 +324,10 @@ devices_visit(Correction *c, xmlNodePtr devices, GError **error)
     for (xmlNodePtr n = devices ? devices->children : NULL; n; n = n->next) {
         if (is_named(n, "disk") && !disk_visit(c, n, error))
             return false;
-        if (is_named(n, "interface"))
+        if (is_named(n, "interface")) {
             interface_visit(c, n);
+            scripts_leave_out(c, n);
+        }
     }
     return true;
 }
@@ -356,6 +414,8 @@ kvss_definition_correct(const char *xml, const KvssComponent *component, KvssHos
     root = xmlDocGetRootElement(document);
     if (devices_visit(&correction, child(root, "devices"), error)) {
         nvram_correct(&correction, root);
+        extensions_leave_out(&correction, root);
+        emulator_check(&correction, child(root, "devices"));
         if (mark_run)
             mark_add(root, mark_run);
         text = document_text(document);

@@ -20,6 +20,7 @@ typedef struct {
 typedef struct {
     GPtrArray *networks; /* KvssDefinitionNetwork */
     GPtrArray *notes;    /* char*: what was changed that a person should know */
+    bool left_out_host_access; /* something that the host would have run */
 } KvssDefinitionReport;
 
 void kvss_definition_report_clear(KvssDefinitionReport *report);
@@ -38,7 +39,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KvssDefinitionReport, kvss_definition_report_cl
  * (backing chain, encryption and slices are dropped: the stored content is flat
  * and plain). Interfaces keep their MAC; one whose network, bridge or device is
  * not on this host becomes an unconnected one with its link down. Removable media
- * that are not here become optional. Everything else stays as it was.
+ * that are not here become optional. What would make the host run a command of the
+ * definition's choice is left out: arguments for QEMU, an emulator outside /usr,
+ * scripts of interfaces. Everything else stays as it was.
  *
  * Returns: the new text, free with g_free. Errors: KVSS_HOST_ERROR_INVALID.
  */
