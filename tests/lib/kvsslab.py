@@ -603,7 +603,7 @@ def files_below(*folders):
     found = set()
     for folder in folders:
         for path in glob.glob(folder + "/**", recursive=True, include_hidden=True):
-            if not os.path.isdir(path):
+            if os.path.lexists(path) and not os.path.isdir(path):
                 found.add(path)
     return found
 
@@ -629,10 +629,12 @@ class LabCase(unittest.TestCase):
 
     # Where kvss and QEMU may leave something.
     WATCHED = ["/var/lib/kvss", "/var/lib/libvirt/qemu/kvss", "/run/kvss"]
+    KEPT = {"guardian.log", ".guard"}       # a log; a file that is only ever locked
 
     def left(self):
         """Everything that must be gone after any command: jobs, files of a run, overlays."""
-        found = sorted(files_below(*self.WATCHED, os.environ["TMPDIR"]))
+        found = sorted(path for path in files_below(*self.WATCHED, os.environ["TMPDIR"])
+                       if os.path.basename(path) not in self.KEPT)
         for name in virsh("list", "--name").split():
             job = re.search(r"Job type:\s+(\S+)", virsh("domjobinfo", name, check=False)[1])
             if job and job.group(1) != "None":

@@ -236,25 +236,26 @@ class Vanishing(LabCase):
         super().make()
         cls.other = cls.lab.guest("other", agent="no").define().start()
 
-    def vanish(self, act):
-        web = self.lab.guest("web").define().start()
-        running = self.kvss.start("backup", "web", "other", env={"KVSS_TEST_STALL": "copy:4"})
+    def vanish(self, name, act):
+        web = self.lab.guest(name).define()
+        self.addCleanup(web.delete)
+        web.start()
+        running = self.kvss.start("backup", name, "other", env={"KVSS_TEST_STALL": "copy:6"})
         wait_until("job", lambda: web.job(), 30)
         act(web)
         result = running.wait(120)
-        self.assertFailed(result, 1, "web")
+        self.assertFailed(result, 1, name)
         self.assertEqual(self.kvss.backups(), [])
         self.assertEqual(self.other.state(), "running")
         self.assertTrue(self.other.writes(3))
         self.assertEqual(self.other.mismatches(), [])
         self.assertNothingLeft()
-        web.delete()
 
     def test_destroyed(self):
-        self.vanish(lambda web: web.destroy())
+        self.vanish("destroyed", lambda web: web.destroy())
 
     def test_destroyed_and_undefined(self):
-        self.vanish(lambda web: web.delete())
+        self.vanish("gone", lambda web: web.delete())
 
     def test_shut_down_by_itself(self):
-        self.vanish(lambda web: web.shutdown())
+        self.vanish("off", lambda web: web.shutdown())

@@ -134,8 +134,8 @@ class Paused(LabCase):
         with Events() as events:
             result = self.backup("web")
             happened = [e for e, _ in events.of("web")]
-        self.assertNotIn("Resumed", happened)
-        self.assertNotIn("Started", happened)
+        self.assertNotIn("Resumed", happened)     # its QEMU may be replaced by another that loads the state and stays paused
+        self.assertFalse(happened and happened[-1] != "Suspended", happened)
         self.assertEqual(self.web.state(), "paused")
         self.assertEqual(self.registers(), before, "its CPU has executed something")
         vm = result.vm("web")
@@ -285,15 +285,17 @@ class Policy(LabCase):
         for demand in ("child-snapshot", "db=child-snapshot"):
             with self.subTest(demand):
                 console = len(self.web.serial())
+                freezes = self.web.sh("grep -c freeze /run/hook.log; true")
+                before = self.kvss.backups()
                 result = self.kvss("backup", "web", "db", "--method", demand)
                 self.assertFailed(result, 1, "db")
                 self.assertIn("C1", result.stderr + json.dumps(result.error))
                 self.assertNotIn("web:", result.stderr)
-                self.assertEqual(self.kvss.backups(), [])
-                self.assertEqual(self.kvss.restic("snapshots", "--json").strip(), "[]")
+                self.assertEqual(self.kvss.backups(), before)
+                self.assertEqual(len(json.loads(self.kvss.restic("snapshots", "--json"))), len(before))
                 self.assertTrue(self.web.writes() and self.db.writes())
                 self.assertEqual(self.web.gaps(console), [], "the guest was touched")
-                self.assertNotIn("freeze", self.web.sh("cat /run/hook.log 2>/dev/null; true"))
+                self.assertEqual(self.web.sh("grep -c freeze /run/hook.log; true"), freezes)
                 self.assertNothingLeft()
 
     def test_demand_on_the_vm_that_can(self):
