@@ -16,7 +16,11 @@ struct KvssHost {
     char *save_folder, *tpm_folder;
     bool is_local;
     bool is_embedded;
+    gint64 opened_us;
 };
+
+/* An embedded driver needs about one second to find the agents of running guests. */
+#define SETTLING_US (4 * G_USEC_PER_SEC)
 
 /* A dead daemon is noticed after 5 s x 3 without an answer. */
 #define KEEPALIVE_INTERVAL_S 5
@@ -156,6 +160,7 @@ kvss_host_open(const char *uri, GError **error)
     if (!host->connection)
         return NULL;
 
+    host->opened_us = g_get_monotonic_time();
     name = virConnectGetHostname(host->connection);
     host->name = g_strdup(name ? name : g_get_host_name());
     free(name);
@@ -200,6 +205,12 @@ bool
 kvss_host_is_embedded(const KvssHost *host)
 {
     return host->is_embedded;
+}
+
+bool
+kvss_host_is_settling(const KvssHost *host)
+{
+    return host->is_embedded && g_get_monotonic_time() - host->opened_us < SETTLING_US;
 }
 
 const char *

@@ -33,6 +33,11 @@ const char *kvss_host_name(const KvssHost *host);
 bool kvss_host_is_local(const KvssHost *host);
 /** qemu:///embed: the driver lives in this process, a second process cannot open it. */
 bool kvss_host_is_embedded(const KvssHost *host);
+/**
+ * True for the first seconds of an embedded driver: it learns of running guests'
+ * agents and jobs only some time after it was opened.
+ */
+bool kvss_host_is_settling(const KvssHost *host);
 /** "libvirt 9.0.0, QEMU 7.2.22". */
 const char *kvss_host_versions(const KvssHost *host);
 

@@ -53,8 +53,11 @@ def run(*command, timeout=60, check=True, env=None, cwd=None, data=None):
     return text
 
 
+uri = "qemu:///system"      # a test class may name another for its own time
+
+
 def virsh(*arguments, timeout=40, check=True):
-    return run("virsh", "-q", "-c", "qemu:///system", *arguments, timeout=timeout, check=check)
+    return run("virsh", "-q", "-c", uri, *arguments, timeout=timeout, check=check)
 
 
 def wait_until(what, question, timeout=20, every=0.05):
@@ -574,7 +577,8 @@ class Kvss:
         self.env = {}
 
     def environment(self, env=None):
-        merged = dict(os.environ, LC_ALL="C", KVSS_REPOSITORY=self.repository, KVSS_PASSWORD=self.password)
+        merged = dict(os.environ, LC_ALL="C", KVSS_REPOSITORY=self.repository, KVSS_PASSWORD=self.password,
+                      LIBVIRT_DEFAULT_URI=uri)
         merged.update(self.env)
         merged.update(env or {})
         return merged

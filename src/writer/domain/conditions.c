@@ -12,6 +12,19 @@
 /* How long a question may take before a backup has begun. */
 #define PING_LIMIT_S 3
 #define QUESTION_LIMIT_S 5
+#define SETTLING_POLL_US (100 * 1000)
+
+static bool
+ping(KvssVm *vm, GError **error)
+{
+    while (!kvss_agent_ping(vm->domain, PING_LIMIT_S, error)) {
+        if (!kvss_host_is_settling(kvss_domain_host(vm->domain)))
+            return false;
+        g_clear_error(error);
+        g_usleep(SETTLING_POLL_US);
+    }
+    return true;
+}
 
 /* C1: the agent is there, answers, and offers the freeze. Fills vm->guest. */
 static bool
@@ -32,7 +45,7 @@ check_agent(KvssVm *vm)
                                      kvss_domain_state_name(vm->prior));
         return false;
     }
-    if (!kvss_agent_ping(vm->domain, PING_LIMIT_S, &error)) {
+    if (!ping(vm, &error)) {
         kvss_component_add_condition(component, "C1", false,
                                      "the guest agent does not answer a ping within %d s",
                                      PING_LIMIT_S);

@@ -1,0 +1,74 @@
+"""qemu:///embed: the driver lives inside the process. The guardian must end a run that hangs before it can thaw."""
+import os
+import shutil
+import signal
+
+import kvsslab
+from kvsslab import Disk, LabError, virsh, wait_until
+from test_guardian import GuardianCase
+
+ROOT = "/run/embed"     # short: sockets lie below it
+QEMU_CONF = """stdio_handler = "file"
+security_driver = "none"
+user = "root"
+group = "root"
+cgroup_controllers = []
+namespaces = []
+"""
+
+
+def connected(name):
+    """The driver learns of the agent about a second after it was opened: nobody else listens in between."""
+    try:
+        return virsh("qemu-agent-command", name, '{"execute":"guest-ping"}', timeout=20)
+    except LabError:
+        return False
+
+
+class Embedded(GuardianCase):
+    cost = 80
+
+    @classmethod
+    def make(cls):
+        os.makedirs(ROOT + "/etc", exist_ok=True)
+        with open(ROOT + "/etc/qemu.conf", "w") as file:
+            file.write(QEMU_CONF)
+        before = kvsslab.uri
+        kvsslab.uri = "qemu:///embed?root=" + ROOT
+        cls.addClassCleanup(lambda: (setattr(kvsslab, "uri", before), shutil.rmtree(ROOT, ignore_errors=True)))
+        cls.addClassCleanup(cls.lab.close)      # before the driver's folder goes
+        cls.kvss.init()
+        cls.web = cls.lab.guest("web", disks=[Disk("vda"), Disk("vdb")]).define().start()
+        wait_until("the agent answers", lambda: connected("web"), 60, every=1)
+
+    def test_backup_and_restore(self):
+        result = self.backup("web")
+        self.assertEqual(result.vm("web")["method"], "child-snapshot")
+        self.assertLess(result.vm("web")["freeze_ms"], 1000)
+        self.assertTrue(self.web.writes())
+        self.assertNothingLeft()
+        # into nothing, and back
+        self.web.destroy()
+        self.web.delete()
+        self.restore("latest")
+        self.assertEqual(self.web.state(), "shut off")
+        self.assertOneInstant(self.web)
+        self.web.start()
+        wait_until("the agent answers", lambda: connected("web"), 60, every=1)
+
+    def test_stopped_while_frozen(self):
+        """SIGSTOP: the guardian ends the process that holds the driver, connects, and thaws, within the limit."""
+        running = self.start_and_reach("frozen")
+        console = len(self.web.serial())
+        running.signal(signal.SIGSTOP)
+        wait_until("the run was ended", lambda: not running.is_running(), 20)
+        self.assertGapBelow(console, 10)
+        self.assertNextCommandCleansUp()
+
+    def test_killed_while_cut(self):
+        running = self.start_and_reach("cut")
+        console = len(self.web.serial())
+        running.signal(signal.SIGKILL)
+        wait_until("ended", lambda: not running.is_running(), 20)
+        self.assertGapBelow(console, 10)
+        self.assertNextCommandCleansUp()
