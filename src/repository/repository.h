@@ -18,7 +18,7 @@ struct KvssSink;
 
 /** Absent, corrupt and could-not-look are never the same code. */
 typedef enum {
-    KVSS_REPOSITORY_ERROR_NOT_FOUND,  /* no such snapshot, file or blob */
+    KVSS_REPOSITORY_ERROR_NOT_FOUND,  /* no such snapshot or file; a blob that is named and not there is CORRUPT */
     KVSS_REPOSITORY_ERROR_MISSING,    /* the repository is not there, or is none, or cannot be reached */
     KVSS_REPOSITORY_ERROR_EXISTS,     /* init: there is one already, or the folder is not empty */
     KVSS_REPOSITORY_ERROR_PASSWORD,   /* no key opens with this password */
@@ -27,7 +27,7 @@ typedef enum {
     KVSS_REPOSITORY_ERROR_FORMAT,     /* a version this build does not know */
     KVSS_REPOSITORY_ERROR_NO_SPACE,   /* full; nothing was damaged */
     KVSS_REPOSITORY_ERROR_AMBIGUOUS,  /* an id prefix that fits several snapshots */
-    KVSS_REPOSITORY_ERROR_UNSUPPORTED,/* rest: and s3: in this build */
+    KVSS_REPOSITORY_ERROR_UNSUPPORTED, /* rest: and s3: in this build */
 } KvssRepositoryError;
 
 #define KVSS_REPOSITORY_ERROR (kvss_repository_error_quark())
@@ -36,8 +36,8 @@ GQuark kvss_repository_error_quark(void);
 typedef struct KvssRepository KvssRepository;
 
 typedef enum {
-    KVSS_REPOSITORY_LOOK, /* read; takes restic's shared lock */
-    KVSS_REPOSITORY_ADD,  /* read and add; the same lock, refreshed while open */
+    KVSS_REPOSITORY_LOOK, /* read; takes restic's shared lock, written anew while open */
+    KVSS_REPOSITORY_ADD,  /* read and add; the same lock */
 } KvssRepositoryMode;
 
 #define KVSS_ID_LENGTH 32      /* bytes of a SHA-256 */
@@ -66,9 +66,13 @@ bool kvss_repository_init(const char *location, const char *password, char **out
  * state folder left are removed first: each lock of ours is noted in
  * @state_dir/locks with a file that is flock()ed while its process lives, so
  * that neither pid numbers nor clocks decide. An exclusive lock of somebody
- * else is LOCKED at once.
+ * else is LOCKED at once, unless it is older than 30 minutes. On a file system
+ * mounted read-only LOOK works without a lock. ADD also removes the temporary
+ * files of writers that are gone. The index is read when it is first needed.
  *
- * Blocks: on disk; scrypt costs about 100 ms. Threads: one caller at a time on
+ * Errors: MISSING, PASSWORD, LOCKED, CORRUPT, FORMAT, UNSUPPORTED, NO_SPACE (a lock is
+ * a file), KVSS_IO_ERROR.
+ * Blocks: on disk; scrypt costs about 200 ms. Threads: one caller at a time on
  * the object, but for what says otherwise.
  */
 KvssRepository *kvss_repository_open(const char *location, const char *password,
@@ -109,7 +113,10 @@ typedef struct {
 void kvss_snapshot_free(KvssSnapshot *snapshot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSnapshot, kvss_snapshot_free)
 
-/** All snapshots with @tag (NULL: all), oldest first. (element-type KvssSnapshot), free with unref. */
+/**
+ * All snapshots with @tag (NULL: all), oldest first. (element-type KvssSnapshot), free with unref.
+ * One that is damaged is CORRUPT, and names it: find_snapshot() still gives the others.
+ */
 GPtrArray *kvss_repository_list_snapshots(KvssRepository *repository, const char *tag,
                                           GError **error);
 
@@ -195,8 +202,10 @@ uint32_t kvss_upload_chunk_size(uint64_t size);
  * A parallel sink with block = @chunk_size: write() hashes, looks up, and for new
  * chunks compresses, encrypts and packs, in the calling thread; full packs go to
  * disk. What is never written reads as zeroes. finish() adds the file to the tree.
- * Memory: bounded, independent of @size but for 32 bytes a chunk.
+ * Memory: bounded, independent of @size but for 32 bytes a chunk until commit.
  * Several files may be open at once.
+ * Errors: FORMAT for a path that is none, EXISTS from finish() when @path is taken,
+ * NO_SPACE, KVSS_IO_ERROR. After an error of a write the whole upload can only be freed.
  */
 struct KvssSink *kvss_upload_open_file(KvssUpload *upload, const char *path, uint64_t size,
                                        uint32_t chunk_size, unsigned mode,
@@ -220,7 +229,11 @@ typedef struct {
  *
  * Last packs, index, trees, then the snapshot: all synced, in that order. True
  * means that the backup exists and survives a crash; false, that it does not exist
- * (what was stored of it is reused by the next upload).
+ * (what was stored of it is reused by the next upload). Once, with no file open.
+ *
+ * Memory: a folder's files are one JSON text of 67 bytes a chunk, held whole while it
+ * is stored: 67 MiB for a disk of 1 TiB.
+ * Errors: NO_SPACE; LOCKED when our lock was lost meanwhile; KVSS_IO_ERROR.
  */
 bool kvss_upload_commit(KvssUpload *upload, const KvssSnapshotInfo *info,
                         char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
@@ -264,8 +277,13 @@ typedef struct {
  *
  * Structure: each tree readable, each blob indexed, each pack present with the
  * size its index demands. With read_data each pack's name, MACs and blob hashes.
- * Damage is a finding, not an error: true with damaged > 0.
- * Errors: could not look (KVSS_IO_ERROR), cancelled.
+ * Keys, index files and snapshots by their hash, index files past the cache.
+ * Damage is a finding, not an error: true with damaged > 0. A file that cannot be
+ * read is a finding too. Without a readable index nothing behind it is looked at.
+ * Findings are told at the end, when it is known whom they reach. Memory: each
+ * thread holds one pack.
+ * Errors: a folder of the repository could not be listed (KVSS_IO_ERROR),
+ * NOT_FOUND for an id in @snapshot_ids, cancelled.
  */
 bool kvss_repository_verify(KvssRepository *repository, char **snapshot_ids,
                             const KvssVerifyOptions *options, KvssVerifyResult *out_result,

@@ -19,7 +19,7 @@ typedef struct {
     GArray *holes;         /* KvssExtent */
     uint64_t fail_at;      /* reads that touch this byte fail */
     gint in_read;          /* threads inside read() */
-    bool was_parallel;
+    gint was_parallel;
     uint64_t bytes_read;
     GMutex lock;
 } FakeSource;
@@ -50,7 +50,7 @@ fake_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GErr
     FakeSource *self = (FakeSource *) source;
 
     if (g_atomic_int_add(&self->in_read, 1) > 0)
-        self->was_parallel = true;
+        g_atomic_int_set(&self->was_parallel, 1);
     memcpy(buffer, self->data + offset, length);
     g_usleep(200);
     g_atomic_int_add(&self->in_read, -1);
@@ -75,7 +75,8 @@ typedef struct {
     uint8_t *data;
     uint64_t fail_at;
     gint in_write;
-    bool was_parallel, is_finished, is_misused;
+    gint was_parallel;
+    bool is_finished;
     uint64_t bytes_zeroed;
     GMutex lock;
 } FakeSink;
@@ -86,7 +87,7 @@ fake_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, G
     FakeSink *self = (FakeSink *) sink;
 
     if (g_atomic_int_add(&self->in_write, 1) > 0)
-        self->was_parallel = true;
+        g_atomic_int_set(&self->was_parallel, 1);
     memcpy(self->data + offset, buffer, length);
     g_atomic_int_add(&self->in_write, -1);
     if (self->fail_at >= offset && self->fail_at < offset + length)
