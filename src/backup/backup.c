@@ -278,6 +278,15 @@ copy_file(Backup *backup, const KvssManifestVm *vm, const KvssFile *file, GError
     return true;
 }
 
+static KvssHresult
+hresult_of(const GError *error)
+{
+    if (g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE) ||
+        g_error_matches(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_NO_SPACE))
+        return KVSS_E_INSUFFICIENT_STORAGE;
+    return KVSS_E_UNEXPECTED_PROVIDER_ERROR;
+}
+
 /* Puts the place in front of the error and remembers on the component that it failed. */
 static bool
 copy_failed(KvssComponent *component, const char *what, GError **error)
@@ -287,7 +296,7 @@ copy_failed(KvssComponent *component, const char *what, GError **error)
     if (!local || g_error_matches(local, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED))
         return false;
     g_prefix_error(error, "%s: %s: ", component->display_name, what);
-    kvss_component_fail(component, KVSS_E_UNEXPECTED_PROVIDER_ERROR, "%s", (*error)->message);
+    kvss_component_fail(component, hresult_of(*error), "%s", (*error)->message);
     return false;
 }
 

@@ -8,6 +8,8 @@
 #include "requester/progress.h"
 #include "requester/requester.h"
 
+#include <string.h>
+
 static bool
 check_usage(KvssRequester *requester, GError **error)
 {
@@ -47,41 +49,48 @@ on_progress(const KvssBackupStatus *status, gpointer data)
 /* ---- the result ---- */
 
 static bool
+has_gap(const KvssManifest *manifest)
+{
+    for (guint i = 0; i < manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+
+        if (kvss_describe_has_gap(vm->component))
+            return true;
+    }
+    return false;
+}
+
+static void
 print_result(const KvssBackupResult *result)
 {
     const KvssManifest *manifest = result->manifest;
     g_autofree char *read = kvss_size_text(manifest->bytes_read);
     g_autofree char *stored = kvss_size_text(manifest->bytes_stored);
-    bool has_gap = false;
 
     for (guint i = 0; i < manifest->vms->len; i++) {
         const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
 
         kvss_describe_print(vm->component, KVSS_DESCRIBE_RESULT);
-        has_gap |= kvss_describe_has_gap(vm->component);
     }
     if (manifest->skew_ms >= 0)
         kvss_print("first to last instant: %.1f ms\n", manifest->skew_ms);
     kvss_print("backup %s: %u VM%s, read %s, stored %s, %.1f s\n", result->id, manifest->vms->len,
                manifest->vms->len == 1 ? "" : "s", read, stored, result->seconds);
-    return has_gap;
 }
 
-static bool
+static void
 print_result_json(const KvssBackupResult *result)
 {
     const KvssManifest *manifest = result->manifest;
     g_autofree char *time = kvss_manifest_time(manifest->time_us);
     JsonObject *object = json_object_new();
     JsonArray *vms = json_array_new();
-    bool has_gap = false;
 
     for (guint i = 0; i < manifest->vms->len; i++) {
         const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
 
         json_array_add_object_element(vms,
                                       kvss_describe_json(vm->component, KVSS_DESCRIBE_RESULT));
-        has_gap |= kvss_describe_has_gap(vm->component);
     }
     kvss_set_text(object, "type", "summary");
     kvss_set_text(object, "backup_id", result->id);
@@ -94,7 +103,6 @@ print_result_json(const KvssBackupResult *result)
     kvss_set_seconds(object, "seconds", result->seconds);
     kvss_set_text(object, "warning", result->warning);
     kvss_print_json_object(object);
-    return has_gap;
 }
 
 /* A gap is said on stderr as well: the list above may be long, and cron keeps this. */
@@ -118,13 +126,36 @@ say_gaps(const KvssManifest *manifest)
 static int
 report(KvssRequester *requester, const KvssBackupResult *result)
 {
-    bool has_gap = requester->options->json ? print_result_json(result) : print_result(result);
-
+    if (requester->options->json)
+        print_result_json(result);
+    else if (!requester->options->quiet)
+        print_result(result);
     if (result->warning)
         kvss_say("the backup stands, but: %s", result->warning);
-    if (has_gap)
-        say_gaps(result->manifest);
-    return has_gap ? KVSS_EXIT_REMARK : KVSS_EXIT_DONE;
+    if (!has_gap(result->manifest))
+        return KVSS_EXIT_DONE;
+    say_gaps(result->manifest);
+    return KVSS_EXIT_REMARK;
+}
+
+/*
+ * A failure that belongs to no VM alone (the repository is full) concerns all of
+ * them: whoever reads only this line must know which were not backed up.
+ */
+static void
+name_vms(const KvssSnapshotSet *set, GError **error)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < set->components->len; i++) {
+        const KvssComponent *vm = g_ptr_array_index(set->components, i);
+
+        if (strstr((*error)->message, vm->display_name))
+            return;
+        g_string_append_printf(names, "%s%s", i ? ", " : "", vm->display_name);
+    }
+    if (names->len)
+        g_prefix_error(error, "%s: ", names->str);
 }
 
 /* ---- */
@@ -142,6 +173,7 @@ run(KvssRequester *requester, KvssBackupRequest *request, GError **error)
     request->progress_data = progress;
     if (!kvss_backup_run(request, &result, error)) {
         kvss_requester_note_failure(requester, request->coordinator);
+        name_vms(kvss_coordinator_set(request->coordinator), error);
         return -1;
     }
     g_clear_pointer(&progress, kvss_progress_free);

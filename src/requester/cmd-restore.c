@@ -219,7 +219,7 @@ report(KvssRequester *requester, const KvssBackup *backup, const KvssRestoreResu
 
     if (requester->options->json)
         print_result_json(backup, result, dry_run);
-    else
+    else if (dry_run || !requester->options->quiet)
         print_result(backup, result, dry_run);
     if (result->warning)
         kvss_say("the restore stands, but: %s", result->warning);
