@@ -229,13 +229,14 @@ test_process_cancelled(void)
 int
 main(int argc, char **argv)
 {
+    g_autofree char *tool = g_find_program_in_path("qemu-img");
     int result;
 
     g_test_init(&argc, &argv, NULL);
     g_assert_nonnull(g_mkdtemp(folder));
     g_test_add_func("/process/run", test_process);
     g_test_add_func("/process/cancelled", test_process_cancelled);
-    if (g_find_program_in_path("qemu-img")) {
+    if (tool) {
         g_test_add_func("/image/made-again", test_made_again);
         g_test_add_func("/image/chain", test_chain);
         g_test_add_func("/image/hostile-options", test_hostile_options);

@@ -306,11 +306,12 @@ test_full(void)
 int
 main(int argc, char **argv)
 {
+    g_autofree char *tool = g_find_program_in_path("qemu-nbd");
     int result;
 
     g_test_init(&argc, &argv, NULL);
     g_assert_nonnull(g_mkdtemp(folder));
-    if (g_find_program_in_path("qemu-nbd")) {
+    if (tool) {
         g_test_add_data_func("/nbd/there-and-back/raw", "raw", test_there_and_back);
         g_test_add_data_func("/nbd/there-and-back/qcow2", "qcow2", test_there_and_back);
         g_test_add_data_func("/nbd/there-and-back/vpc", "vpc", test_there_and_back);

@@ -476,12 +476,14 @@ test_extents(World *w, gconstpointer data)
 int
 main(int argc, char **argv)
 {
+    g_autofree char *tool = g_find_program_in_path("qemu-nbd");
+
     g_test_init(&argc, &argv, NULL);
     /* What cannot be undone is told as a warning, which a test must survive. */
     g_log_set_always_fatal(G_LOG_FATAL_MASK);
 #define TEST(name, function) g_test_add(name, World, NULL, world_set_up, function, world_tear_down)
     TEST("/restore/extents", test_extents);
-    if (g_find_program_in_path("qemu-nbd")) {
+    if (tool) {
         TEST("/restore/whole", test_whole);
         TEST("/restore/again", test_again);
         TEST("/restore/elsewhere", test_elsewhere);
