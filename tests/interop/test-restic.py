@@ -300,6 +300,7 @@ class FullDiskInside(Case):
     def test_full(self):
         os.mkdir(self.path('small'))
         self.run_it('mount', '-t', 'tmpfs', '-o', 'size=48m', 'tmpfs', self.path('small'))
+        self.addCleanup(subprocess.run, ['umount', self.path('small')])
         self.repo = self.path('small/repository')
         self.tool('init')
         first = self.tool('backup', 'kvss', 'a=' + self.write('a', noise(11, 3000000)))
