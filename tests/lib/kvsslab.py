@@ -162,10 +162,21 @@ class Image:
         return json.loads(run("qemu-img", "info", "--output=json", "-f", self.form, self.path))
 
     def cat(self, path):
-        """A file in the image's ext4, as bytes."""
+        """A file in the image's ext4, as bytes. A journal that waits is replayed first, on a copy."""
         with self.raw() as raw:
-            return subprocess.run(["debugfs", "-R", "cat %s" % path, raw], stdin=subprocess.DEVNULL, timeout=60,
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+            copy = None
+            if "needs_recovery" in run("dumpe2fs", "-h", raw):
+                copy = raw_copy(raw, "raw")
+                run("e2fsck", "-y", "-E", "journal_only", copy, check=False)
+            try:
+                done = subprocess.run(["debugfs", "-R", "cat %s" % path, copy or raw], stdin=subprocess.DEVNULL,
+                                      timeout=60 * SLOW, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            finally:
+                if copy:
+                    os.unlink(copy)
+        if not done.stdout:
+            raise LabError("%s: %s cannot be read: %s" % (self.path, path, done.stderr.decode(errors="replace").strip()))
+        return done.stdout
 
     def seq(self):
         """The sequence writer's number on this disk."""

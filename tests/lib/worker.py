@@ -58,6 +58,7 @@ class Result(unittest.TestResult):
 def main():
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    print(json.dumps({"ready": True}), file=out, flush=True)
     for line in sys.stdin:
         module, name, *only = line.split()
         suite = unittest.defaultTestLoader.loadTestsFromTestCase(getattr(importlib.import_module(module), name))
