@@ -301,6 +301,7 @@ main(int argc, char **argv)
         fputs("kvss-guardian is started by kvss, not by hand\n", stderr);
         return 2;
     }
+    kvss_host_keep_quiet();
     detach();
     guardian.journal = kvss_journal_from_fd(JOURNAL_FD, argv[1]);
     guardian.uri = argv[2];

@@ -13,7 +13,6 @@
 
 /* A guest that does not answer is not waited for: the report names it. */
 #define PATIENCE_S 10
-#define GUARDIAN_LIMIT_US (120 * G_USEC_PER_SEC)
 #define POLL_INTERVAL_US (100 * 1000)
 
 void
@@ -43,9 +42,9 @@ is_alive(const char *journal_path)
 
 /* True once nobody holds the journal; a live run is not waited for. */
 static bool
-wait_for_guardian(const char *path)
+wait_for_guardian(const char *path, unsigned wait_s)
 {
-    gint64 deadline_us = g_get_monotonic_time() + GUARDIAN_LIMIT_US;
+    gint64 deadline_us = g_get_monotonic_time() + (gint64) wait_s * G_USEC_PER_SEC;
 
     while (is_locked(path)) {
         if (is_alive(path) || g_get_monotonic_time() > deadline_us)
@@ -109,11 +108,11 @@ recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GErr
 
 /* One journal's trouble must not keep the others from being looked at. */
 static void
-recover_one(const char *path, bool dry_run, bool wait, KvssRecoveryReport *report)
+recover_one(const char *path, bool dry_run, unsigned wait_s, KvssRecoveryReport *report)
 {
     g_autoptr(GError) problem = NULL;
 
-    if (is_locked(path) && (!wait || !wait_for_guardian(path))) {
+    if (!wait_for_guardian(path, wait_s)) {
         report->alive++;
         return;
     }
@@ -137,8 +136,8 @@ remove_stale_sign(const char *path)
 }
 
 bool
-kvss_recovery_run(const char *state_dir, bool dry_run, bool wait, KvssRecoveryReport *out_report,
-                  GError **error)
+kvss_recovery_run(const char *state_dir, bool dry_run, unsigned wait_s,
+                  KvssRecoveryReport *out_report, GError **error)
 {
     g_autofree char *folder = g_build_filename(state_dir, "journals", NULL);
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
@@ -157,7 +156,7 @@ kvss_recovery_run(const char *state_dir, bool dry_run, bool wait, KvssRecoveryRe
         g_autofree char *path = g_build_filename(folder, name, NULL);
 
         if (g_str_has_suffix(name, ".journal"))
-            recover_one(path, dry_run, wait, out_report);
+            recover_one(path, dry_run, wait_s, out_report);
         else if (g_str_has_suffix(name, ".alive") && !dry_run)
             remove_stale_sign(path);
     }

@@ -48,13 +48,9 @@ tick(int timer, void *data)
 {
 }
 
-/*
- * An embedded driver logs like a daemon, to our standard error. Errors come back
- * to us anyway; whoever wants the log says so with libvirt's own variables. The
- * processes that it forks forget the outputs and keep only the least priority.
- */
-static void
-keep_driver_quiet(void)
+/* The processes that the driver forks forget the outputs and keep only the least priority. */
+void
+kvss_host_keep_quiet(void)
 {
     if (g_getenv("LIBVIRT_DEBUG"))
         return;
@@ -65,7 +61,6 @@ keep_driver_quiet(void)
 static gpointer
 library_start(gpointer data)
 {
-    keep_driver_quiet();
     virInitialize();
     virSetErrorFunc(NULL, be_silent);
     virEventRegisterDefaultImpl();
@@ -173,7 +168,11 @@ kvss_host_free(KvssHost *host)
 {
     if (!host)
         return;
-    if (host->connection)
+    /*
+     * An embedded driver that is closed tears itself down beside its own threads,
+     * and falls over now and then. It ends with the process; its QEMUs live on.
+     */
+    if (host->connection && !host->is_embedded)
         (void) virConnectClose(host->connection);
     g_free(host->uri);
     g_free(host->name);

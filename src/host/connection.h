@@ -16,6 +16,15 @@ typedef struct KvssHost KvssHost;
 struct KvssDomain;
 
 /**
+ * kvss_host_keep_quiet:
+ *
+ * An embedded driver logs like a daemon, to our standard error. Errors come back
+ * to us anyway; whoever wants the log says so with libvirt's own variables. Changes
+ * the environment: call it first in main(), before there are threads.
+ */
+void kvss_host_keep_quiet(void);
+
+/**
  * kvss_host_open:
  * @uri: libvirt URI
  *

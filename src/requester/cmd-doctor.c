@@ -75,7 +75,8 @@ kvss_cmd_doctor(KvssRequester *requester, GError **error)
     int code = -1;
 
     if (!kvss_requester_check_local(requester, error) ||
-        !kvss_recovery_run(requester->config->state_dir, dry_run, true, &report, error))
+        !kvss_recovery_run(requester->config->state_dir, dry_run, KVSS_RECOVERY_WAIT_S, &report,
+                           error))
         return -1;
     if (drop_locks(requester->config, dry_run, &report, error)) {
         if (requester->options->json)

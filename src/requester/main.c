@@ -4,6 +4,7 @@
  * Parse, load, run one command, say how it ended. Every failure ends here: one
  * sentence on stderr, one object on stdout with --json, one exit code.
  */
+#include "host/connection.h"
 #include "requester/output.h"
 #include "requester/requester.h"
 #include "requester/signals.h"
@@ -109,6 +110,7 @@ main(int argc, char **argv)
     KvssRequester requester = { .cancellable = g_cancellable_new() };
     int code;
 
+    kvss_host_keep_quiet();
     setlocale(LC_ALL, "");
     options = kvss_options_parse(argc, argv, kvss_commands, &requester.command, &error);
     requester.options = options;

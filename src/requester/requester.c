@@ -137,7 +137,9 @@ kvss_requester_recover(KvssRequester *requester, bool must, GError **error)
     g_autoptr(GError) trouble = NULL;
     KvssRecoveryReport report = { 0 };
 
-    if (!kvss_recovery_run(requester->config->state_dir, false, must, &report, &trouble)) {
+    if (!kvss_recovery_run(requester->config->state_dir, false,
+                           must ? KVSS_RECOVERY_WAIT_S : KVSS_RECOVERY_WAIT_SHORT_S, &report,
+                           &trouble)) {
         if (must) {
             g_propagate_prefixed_error(error, g_steal_pointer(&trouble), "recovery: ");
             return false;

@@ -260,13 +260,13 @@ test_recovery(Fixture *f, gconstpointer data)
     g_autoptr(GError) error = NULL;
     KvssRecoveryReport report;
 
-    g_assert_true(kvss_recovery_run(f->state, true, false, &report, &error));
+    g_assert_true(kvss_recovery_run(f->state, true, 0, &report, &error));
     g_assert_cmpuint(report.found->len, ==, 2); /* the file and the work folder */
     g_assert_cmpuint(report.undone->len, ==, 0);
     g_assert_true(exists(path));
     kvss_recovery_report_clear(&report);
 
-    g_assert_true(kvss_recovery_run(f->state, false, false, &report, &error));
+    g_assert_true(kvss_recovery_run(f->state, false, 0, &report, &error));
     g_assert_no_error(error);
     g_assert_cmpuint(report.undone->len, ==, 2);
     g_assert_cmpuint(report.left->len, ==, 0);
@@ -284,7 +284,7 @@ test_recovery_leaves_the_living(Fixture *f, gconstpointer data)
     KvssActId act;
     g_autofree char *path = make_file(f, run, "alive", &act);
 
-    g_assert_true(kvss_recovery_run(f->state, false, true, &report, &error));
+    g_assert_true(kvss_recovery_run(f->state, false, 1, &report, &error));
     g_assert_cmpuint(report.alive, ==, 1);
     g_assert_cmpuint(report.found->len, ==, 0);
     g_assert_true(exists(path));
@@ -312,7 +312,7 @@ test_torn_journal(Fixture *f, gconstpointer data)
     KvssRecoveryReport report;
 
     append(journal, "{\"act\":9,\"kind\":\"fi");
-    g_assert_true(kvss_recovery_run(f->state, false, false, &report, &error));
+    g_assert_true(kvss_recovery_run(f->state, false, 0, &report, &error));
     g_assert_cmpuint(report.undone->len, ==, 2);
     g_assert_false(exists(path));
     kvss_recovery_report_clear(&report);
@@ -328,7 +328,7 @@ test_damaged_journal(Fixture *f, gconstpointer data)
     KvssRecoveryReport report;
 
     append(journal, "nonsense\n{\"end\":1}\n");
-    g_assert_true(kvss_recovery_run(f->state, false, false, &report, &error));
+    g_assert_true(kvss_recovery_run(f->state, false, 0, &report, &error));
     g_assert_cmpuint(report.left->len, ==, 1);
     g_assert_nonnull(strstr(g_ptr_array_index(report.left, 0), "line 4"));
     g_assert_true(exists(path) && exists(journal));

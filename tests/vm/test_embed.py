@@ -4,7 +4,7 @@ import shutil
 import signal
 
 import kvsslab
-from kvsslab import Disk, wait_until
+from kvsslab import Disk, LabError, wait_until
 from test_guardian import GuardianCase
 
 ROOT = "/run/embed"     # short: sockets lie below it
@@ -15,6 +15,18 @@ group = "root"
 cgroup_controllers = []
 namespaces = []
 """
+
+
+def virsh_around_crash(*arguments, timeout=40, check=True):
+    """virsh's embedded driver now and then falls over while it shuts down, after it has done and said everything."""
+    rc, text = kvsslab.run("virsh", "-q", "-c", kvsslab.uri, *arguments, timeout=timeout, check=False)
+    if rc == -signal.SIGSEGV:
+        rc = 0
+    if not check:
+        return rc, text
+    if rc != 0:
+        raise LabError("virsh %s: exit %d: %s" % (" ".join(arguments), rc, text))
+    return text
 
 
 class Embedded(GuardianCase):
@@ -28,12 +40,26 @@ class Embedded(GuardianCase):
         quiet = {"LIBVIRT_DEBUG": "4", "LIBVIRT_LOG_OUTPUTS": "4:file:/dev/null"}   # virsh's own copy of the driver
         os.environ.update(quiet)
         cls.addClassCleanup(lambda: [os.environ.pop(name) for name in quiet])
-        before = kvsslab.uri
+        before = kvsslab.uri, kvsslab.virsh
         kvsslab.uri = "qemu:///embed?root=" + ROOT
-        cls.addClassCleanup(lambda: (setattr(kvsslab, "uri", before), shutil.rmtree(ROOT, ignore_errors=True)))
+        kvsslab.virsh = virsh_around_crash
+        cls.addClassCleanup(cls.back_to, before)
         cls.addClassCleanup(cls.lab.close)      # before the driver's folder goes
         cls.kvss.init()
-        cls.web = cls.lab.guest("web", disks=[Disk("vda"), Disk("vdb")]).define().start()
+        cls.web = cls.lab.guest("web", disks=[Disk("vda"), Disk("vdb")]).define()
+        cls.boot()
+
+    @classmethod
+    def boot(cls):
+        """Up to its own word: nobody who opens the driver for one question hears of its agent."""
+        before = cls.web.serial().count("GUEST READY")
+        cls.web.start(wait=False)
+        wait_until("the guest is up", lambda: cls.web.serial().count("GUEST READY") > before, 60)
+
+    @staticmethod
+    def back_to(before):
+        kvsslab.uri, kvsslab.virsh = before
+        shutil.rmtree(ROOT, ignore_errors=True)
 
     def test_backup_and_restore(self):
         result = self.backup("web")
@@ -47,7 +73,7 @@ class Embedded(GuardianCase):
         self.restore("latest")
         self.assertEqual(self.web.state(), "shut off")
         self.assertOneInstant(self.web)
-        self.web.start()
+        self.boot()
 
     def test_stopped_while_frozen(self):
         """SIGSTOP: the guardian ends the process that holds the driver, connects, and thaws, within the limit."""

@@ -135,7 +135,6 @@ prepare_offline(KvssVm *vm, GError **error)
     }
     if (vm->prior == KVSS_DOMAIN_SAVED && !hold_saved_state(vm, error))
         return false;
-    vm->component->instant_us = g_get_monotonic_time();
     return check_still_off(vm, error) && kvss_vm_capture_firmware(vm, error);
 }
 
