@@ -6,6 +6,7 @@
  */
 #include "host/nbd-client.h"
 
+#include <poll.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -108,12 +109,26 @@ kvss_nbd_client_new(const char *socket, const char *export_name, bool wants_map,
     return g_steal_pointer(&client);
 }
 
+/*
+ * libnbd 1.14 looks at a command that it has freed when its goodbye cannot be
+ * written: a server that has hung up is not said goodbye to.
+ */
+static bool
+has_hung_up(KvssNbdClient *client)
+{
+    struct pollfd pfd = { .fd = nbd_aio_get_fd(client->nbd) };
+
+    return pfd.fd < 0 || poll(&pfd, 1, 0) != 0;
+}
+
 /* A server that stands still must not hold us up: a few seconds, then the socket is just closed. */
 static void
 client_say_goodbye(KvssNbdClient *client)
 {
     gint64 deadline_us = g_get_monotonic_time() + GOODBYE_MS * 1000;
 
+    if (has_hung_up(client))
+        return;
     if (nbd_aio_is_ready(client->nbd) != 1 || nbd_aio_disconnect(client->nbd, 0) != 0)
         return;
     while (!client_is_lost(client)) {
