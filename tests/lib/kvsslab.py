@@ -450,7 +450,8 @@ class Guest:
         with contextlib.suppress(LabError):
             self.sh("shutdown >/dev/null 2>&1 &", timeout=5)
         self.disconnect()
-        wait_until("end of " + self.name, lambda: virsh("domstate", self.name).strip() == "shut off")
+        # While a backup job runs, the agent's farewell makes libvirt wait 30 s before it looks at anything else.
+        wait_until("end of " + self.name, lambda: virsh("domstate", self.name).strip() == "shut off", 90)
 
     def undefine(self):
         virsh("undefine", self.name, "--managed-save", "--snapshots-metadata", "--checkpoints-metadata", "--nvram",
@@ -655,7 +656,7 @@ class LabCase(unittest.TestCase):
             if job and job.group(1) != "None":
                 found.append("job of %s: %s" % (name, job.group(1)))
             for guest in self.lab.guests:
-                if guest.name == name and not set(guest.paths().values()) <= {d.path for d in guest.disks}:
+                if guest.name == name and not set(guest.paths().values()) <= {d.path for d in guest.disks} | {None}:
                     found.append("disks of %s: %s" % (name, guest.paths()))
         for guest in self.lab.guests:
             for path in files_below(guest.folder):
