@@ -98,9 +98,12 @@ wait_for_no_job(KvssDomain *domain, GError **error)
     while (g_get_monotonic_time() < deadline_us) {
         virDomainJobInfo info;
 
-        if (virDomainGetJobInfo(kvss_domain_handle(domain), &info) < 0
-            || info.type == VIR_DOMAIN_JOB_NONE)
+        if (virDomainGetJobInfo(kvss_domain_handle(domain), &info) == 0) {
+            if (info.type == VIR_DOMAIN_JOB_NONE)
+                return true;
+        } else if (virDomainIsActive(kvss_domain_handle(domain)) != 1) {
             return true;
+        } /* else: it is on its way out, and libvirt has forgotten its data first */
         g_usleep(JOB_END_POLL_US);
     }
     return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_TIMED_OUT,

@@ -428,7 +428,10 @@ class Guest:
 
     def job(self):
         """Type of the job that the domain has; None for none."""
-        text = re.search(r"Job type:\s+(\S+)", virsh("domjobinfo", self.name))
+        rc, answer = virsh("domjobinfo", self.name, check=False)
+        if rc != 0 and "backup job data missing" not in answer:     # libvirt's word while one begins or ends
+            raise LabError("domjobinfo %s: %s" % (self.name, answer))
+        text = re.search(r"Job type:\s+(\S+)", answer)
         return None if text is None or text.group(1) == "None" else text.group(1)
 
     def pause(self):

@@ -125,7 +125,7 @@ class Damage(LabCase):
         self.assertEqual(self.assertOldVmStays(kvss).rc, 7)
 
     def test_cut_pack(self):
-        kvss = self.damaged(lambda path: os.truncate(path, os.path.getsize(path) - 1000))
+        kvss = self.damaged(lambda path: os.truncate(path, os.path.getsize(path) // 2))
         result = kvss("verify", "--read-data")
         self.assertEqual(result.rc, 7, str(result))
         self.assertOldVmStays(kvss)
