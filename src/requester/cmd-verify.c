@@ -25,6 +25,7 @@ typedef struct {
     GPtrArray *damages; /* Damage */
     GPtrArray *orphans; /* char*: findings that hurt no backup */
     KvssProgress *progress;
+    bool reads_data;    /* progress counts bytes; else packs, which are soon looked at */
 } Verify;
 
 static void
@@ -145,7 +146,11 @@ on_damage(const char *what, char **snapshot_ids, char **paths, gpointer data)
 static void
 on_progress(uint64_t done, uint64_t total, gpointer data)
 {
-    kvss_progress_update(((Verify *) data)->progress, "Verify", NULL, NULL, done, total);
+    const Verify *verify = data;
+
+    if (!verify->reads_data)
+        done = total = 0;
+    kvss_progress_update(verify->progress, "Verify", NULL, NULL, done, total);
 }
 
 /* ---- which backups ---- */
@@ -316,6 +321,7 @@ kvss_cmd_verify(KvssRequester *requester, GError **error)
     verify.ids = g_ptr_array_new_with_free_func(g_free);
     verify.damages = g_ptr_array_new_with_free_func(damage_free);
     verify.orphans = g_ptr_array_new_with_free_func(g_free);
+    verify.reads_data = options->read_data;
     verify.progress = kvss_progress_new(options->json, options->quiet, options->verbose);
     if (look(&verify, requester, repository, &result, error)) {
         g_clear_pointer(&verify.progress, kvss_progress_free);
