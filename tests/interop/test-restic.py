@@ -299,12 +299,12 @@ class FullDiskInside(Case):
 
     def test_full(self):
         os.mkdir(self.path('small'))
-        self.run_it('mount', '-t', 'tmpfs', '-o', 'size=48m', 'tmpfs', self.path('small'))
+        self.run_it('mount', '-t', 'tmpfs', '-o', 'size=96m', 'tmpfs', self.path('small'))
         self.addCleanup(subprocess.run, ['umount', self.path('small')])
         self.repo = self.path('small/repository')
         self.tool('init')
         first = self.tool('backup', 'kvss', 'a=' + self.write('a', noise(11, 3000000)))
-        big = self.write('big', noise(12, 80 << 20))
+        big = self.write('big', noise(12, 128 << 20))
         said = self.tool_fails(NO_SPACE, 'backup', 'kvss', 'big=' + big)
         self.assertIn('is full', said)
         self.assertIn(self.repo, said)
@@ -312,7 +312,8 @@ class FullDiskInside(Case):
         self.assertEqual(self.tool('list').split()[0], first)
         self.check()
         self.verify()
-        self.run_it('mount', '-o', 'remount,size=200m', self.path('small'))
+        self.run_it('mount', '-o', 'remount,size=300m', self.path('small'))
+        # A pack in the making for each thread takes room too: what is beyond those was finished.
         packs = len(self.files('data'))
         self.assertGreater(packs, 2, 'what was stored is kept for the next run')
         self.tool('backup', 'kvss', 'big=' + big)
