@@ -52,7 +52,8 @@ class LabItself(LabCase):
         shutil.copy(old, guest.save_path())
         guest.start(wait=False)
         wait_until("MISMATCH", guest.mismatches, 10)
-        self.assertIn(max(map(int, guest.mismatches()[0].split()[-2:])), numbers)
+        seen = max(map(int, guest.mismatches()[0].split()[-2:]))
+        self.assertIn(numbers[0] - seen, (0, 1), "the other of the two blocks may be one number behind")
 
     def test_a_clean_shutdown_is_clean(self):
         guest = self.lab.guest("off").define().start()
