@@ -42,11 +42,13 @@ is_plain(const char *path)
 }
 
 bool
-plan_check_path(const char *path, GError **error)
+plan_check_path(const char *path, const char *chosen, GError **error)
 {
     if (!g_path_is_absolute(path) || strlen(path) > 3000 || !is_plain(path))
         return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
                           "the backup names a path that is not allowed: %.200s", path);
+    if (chosen && is_below(path, chosen))
+        return true;
     for (int i = 0; never_below[i]; i++) {
         if (is_below(path, never_below[i]))
             return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,

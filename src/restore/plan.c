@@ -108,7 +108,7 @@ disk_place_where_it_was(PlanDisk *disk, GError **error)
                           "disk %s: %s is no block device's path", stored->target, stored->path);
     /* A volume of a pool is a file too, once its path is known. */
     kvss_set_string(&disk->disk->kind, "file");
-    return plan_check_path(stored->path, error);
+    return plan_check_path(stored->path, NULL, error);
 }
 
 /* What this QEMU can only read comes back in its own format. */
@@ -196,7 +196,7 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
     disk->is_block = g_str_equal(disk->disk->kind, "block");
     disk->keeps_room = !disk->is_block && g_str_equal(disk->disk->format, "raw")
         && kvss_image_options_preallocate(disk->disk->options);
-    if (!disk->is_block && !plan_check_path(disk->real, error))
+    if (!disk->is_block && !plan_check_path(disk->real, plan->options->to_dir, error))
         return false;
     if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(disk, error)))
         return false;
@@ -230,19 +230,19 @@ plan_nvram(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
     if (!path)
         return true;
     (void) plan_file(vm, stored, path);
-    return plan_check_path(path, error);
+    return plan_check_path(path, plan->options->to_dir, error);
 }
 
 /* "tpm/tpm2/NAME" goes to the place that libvirt takes it from; no other path will do. */
 static bool
 plan_tpm(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
 {
-    g_autofree char *path = g_build_filename(kvss_host_tpm_folder(plan->options->host),
-                                             vm->component->name, stored->name + strlen("tpm/"),
-                                             NULL);
+    const char *folder = kvss_host_tpm_folder(plan->options->host);
+    g_autofree char *path = g_build_filename(folder, vm->component->name,
+                                             stored->name + strlen("tpm/"), NULL);
 
     (void) plan_file(vm, stored, path);
-    return plan_check_path(path, error);
+    return plan_check_path(path, folder, error);
 }
 
 /* Beside the first disk, where there is room for large things. */
@@ -505,7 +505,7 @@ plan_new(const KvssRestoreOptions *options, GError **error)
                    kvss_host_name(options->host));
         return NULL;
     }
-    if (options->to_dir && !plan_check_path(options->to_dir, error))
+    if (options->to_dir && !plan_check_path(options->to_dir, options->to_dir, error))
         return NULL;
     if (!(options->vms && *options->vms ? plan_named(plan, error) : plan_all(plan, error)))
         return NULL;

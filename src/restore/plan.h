@@ -60,6 +60,8 @@ bool plan_check_room(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void plan_describe(Plan *plan);
 
 /* plan-paths.c: errors INVALID. */
-bool plan_check_path(const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/** @chosen: (nullable) a folder that the user or this host named: below it any plain path will do. */
+bool plan_check_path(const char *path, const char *chosen, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 /** DIR/NAME-TARGET.EXT. */
 char *plan_path_in(const char *folder, const char *vm, const char *target, const char *format);
