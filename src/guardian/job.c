@@ -38,7 +38,6 @@ job_disks(const KvssComponent *component, const char *folder)
         const KvssDisk *disk = g_ptr_array_index(component->disks, i);
         KvssJobDisk job_disk = {
             .target = disk->target,
-            .type = disk->kind,
             .scratch = g_strdup_printf("%s/%s.scratch", folder, disk->target),
         };
 

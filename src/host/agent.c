@@ -524,8 +524,7 @@ look_stacks(KvssGuestInfo *info, KvssDomain *domain)
 }
 
 KvssGuestInfo *
-kvss_agent_look(KvssDomain *domain, const KvssDomainConfig *config, unsigned limit_s,
-                GError **error)
+kvss_agent_look(KvssDomain *domain, unsigned limit_s, GError **error)
 {
     g_autoptr(KvssGuestInfo) info = g_new0(KvssGuestInfo, 1);
 

@@ -97,9 +97,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssGuestInfo, kvss_guest_info_free)
 bool kvss_agent_ping(KvssDomain *domain, unsigned limit_s, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/** What the guest says of itself; @config gives its disks. Each question at most @limit_s seconds. */
-KvssGuestInfo *kvss_agent_look(KvssDomain *domain, const KvssDomainConfig *config,
-                               unsigned limit_s, GError **error);
+/** What the guest says of itself. Each question at most @limit_s seconds. */
+KvssGuestInfo *kvss_agent_look(KvssDomain *domain, unsigned limit_s, GError **error);
 
 /**
  * kvss_agent_freeze:
@@ -131,7 +130,6 @@ bool kvss_agent_thaw_surely(KvssDomain *domain, gint64 deadline_us, GError **err
 
 typedef struct {
     const char *target;   /* "vda" */
-    const char *type;     /* "file", "block", ... of the disk */
     const char *scratch;  /* absolute path, must not exist */
 } KvssJobDisk;
 

@@ -221,7 +221,6 @@ kvss_requester_new_coordinator(KvssRequester *requester, struct KvssHost *host,
         .method = config->method,
         .method_of = of,
         .snapshot_dir = given->snapshot_dir ? given->snapshot_dir : config->snapshot_dir,
-        .scratch_dir = config->scratch_dir,
         .strict_conditions = given->strict_conditions,
         .freeze_limit_ms = config->freeze_limit_ms,
     };

@@ -52,7 +52,7 @@ check_agent(KvssVm *vm)
         g_debug("%s", error->message);
         return false;
     }
-    vm->guest = kvss_agent_look(vm->domain, vm->config, QUESTION_LIMIT_S, &error);
+    vm->guest = kvss_agent_look(vm->domain, QUESTION_LIMIT_S, &error);
     if (!vm->guest) {
         kvss_component_add_condition(component, "C1", false, "the guest agent fell silent: %s",
                                      error->message);

@@ -117,7 +117,6 @@ kvss_vm_cut(KvssVm *vm, GError **error)
         return kvss_vm_capture_firmware(vm, error);
     if (!kvss_job_begin(vm->run, vm->component, vm->folder, error))
         return false;
-    vm->cut_by_writer = true;
     kvss_test_point("cut");
     return kvss_vm_capture_firmware(vm, error);
 }

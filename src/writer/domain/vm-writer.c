@@ -99,20 +99,7 @@ for_each(GPtrArray *vms, VmStep step, int at_once, bool stop_at_failure,
     return false;
 }
 
-static GPtrArray *
-selected(VmWriter *self)
-{
-    GPtrArray *vms = g_ptr_array_new();
-
-    for (guint i = 0; i < self->vms->len; i++) {
-        KvssVm *vm = g_ptr_array_index(self->vms, i);
-
-        if (vm->component->is_selected)
-            g_ptr_array_add(vms, vm);
-    }
-    return vms;
-}
-
+/* @method NONE: of any method. */
 static GPtrArray *
 selected_with(VmWriter *self, KvssMethod method)
 {
@@ -121,7 +108,7 @@ selected_with(VmWriter *self, KvssMethod method)
     for (guint i = 0; i < self->vms->len; i++) {
         KvssVm *vm = g_ptr_array_index(self->vms, i);
 
-        if (vm->component->is_selected && vm->method == method)
+        if (vm->component->is_selected && (method == KVSS_METHOD_NONE || vm->method == method))
             g_ptr_array_add(vms, vm);
     }
     return vms;
@@ -258,7 +245,7 @@ static bool
 vm_writer_prepare_for_backup(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
     VmWriter *self = (VmWriter *) writer;
-    g_autoptr(GPtrArray) vms = selected(self);
+    g_autoptr(GPtrArray) vms = selected_with(self, KVSS_METHOD_NONE);
 
     if (!for_each(vms, look_again, LOOK_PARALLEL, false, set->cancellable, error))
         return false;
@@ -436,7 +423,6 @@ vm_writer_free(KvssWriter *writer)
     g_ptr_array_unref(self->vms);
     g_clear_pointer(&self->policy.method_of, g_hash_table_unref);
     g_free(self->policy.snapshot_dir);
-    g_free(self->policy.scratch_dir);
     g_strfreev(self->names);
     kvss_writer_clear(writer);
     g_free(self);
@@ -489,7 +475,6 @@ policy_fill(KvssVmPolicy *policy, const KvssVmWriterOptions *options)
     if (options->method_of)
         policy->method_of = copy_demands(options->method_of);
     policy->snapshot_dir = g_strdup(options->snapshot_dir);
-    policy->scratch_dir = g_strdup(options->scratch_dir);
     policy->strict_conditions = options->strict_conditions;
     if (options->freeze_limit_ms)
         policy->freeze_limit_ms = MAX(options->freeze_limit_ms, KVSS_FREEZE_LIMIT_MS_MIN);

@@ -24,7 +24,6 @@ typedef struct {
     const char *method;           /* (nullable) demanded of every running or paused VM */
     GHashTable *method_of;        /* (nullable) VM name or UUID -> method demanded of it */
     const char *snapshot_dir;     /* (nullable) where overlays would go: judged by C3 */
-    const char *scratch_dir;      /* (nullable) where scratch and memory files go */
     bool strict_conditions;       /* C4 fails on any stacking */
     unsigned freeze_limit_ms;     /* 0: the default; raised to the least */
 } KvssVmWriterOptions;

@@ -34,7 +34,6 @@ typedef struct {
     KvssMethod method;       /* NONE: the table decides */
     GHashTable *method_of;   /* name or UUID -> GINT_TO_POINTER(KvssMethod) */
     char *snapshot_dir;
-    char *scratch_dir;
     bool strict_conditions;
     unsigned freeze_limit_ms;
 } KvssVmPolicy;
@@ -56,7 +55,6 @@ typedef struct {
     int n_frozen;             /* file systems, as the freeze counted */
     gint64 freeze_call_us;
     gint64 still_us;          /* when its CPUs stopped */
-    bool cut_by_writer;       /* its job was begun in PrepareForSnapshot */
     GPtrArray *servers;       /* KvssImageServer: images held while it is off */
 } KvssVm;
 
