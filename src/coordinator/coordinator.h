@@ -118,6 +118,14 @@ bool kvss_coordinator_do_snapshot_set(KvssCoordinator *coordinator, GError **err
 struct KvssSource *kvss_coordinator_open(KvssCoordinator *coordinator, KvssComponent *component,
                                          KvssDisk *disk, GError **error);
 
+/**
+ * Which provider would be chosen for this disk, after gather; nothing is begun. NULL:
+ * none can, and @out_reason (nullable, transfer full) says why of each.
+ */
+struct KvssProvider *kvss_coordinator_find_provider(KvssCoordinator *coordinator,
+                                                    KvssComponent *component, KvssDisk *disk,
+                                                    char **out_reason);
+
 /** Which provider cuts this disk; NULL before prepare. */
 struct KvssProvider *kvss_coordinator_provider_of(KvssCoordinator *coordinator,
                                                   const KvssDisk *disk);

@@ -49,7 +49,8 @@ static const Step steps[KVSS_PROVIDER_STEP_N] = {
 void
 kvss_provider_init(KvssProvider *p, const KvssProviderOps *ops)
 {
-    g_assert(ops->name && ops->is_supported && ops->open && ops->free);
+    g_assert(ops->name && (ops->is_supported || ops->is_file_set_supported) && ops->free);
+    g_assert(!ops->is_supported == !ops->open); /* who cuts a disk shows it, too */
 
     p->ops = ops;
     p->state = KVSS_SS_UNKNOWN;
@@ -210,16 +211,34 @@ kvss_provider_status(KvssProvider *p, KvssHresult *out_failure)
     return p->state;
 }
 
+/* Takes @reason. Returns: false. */
+static bool
+not_supported(char *reason, const char *fallback, char **out_reason)
+{
+    *out_reason = reason ? reason : g_strdup(fallback);
+    return false;
+}
+
 bool
 kvss_provider_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d,
                            char **out_reason)
 {
-    g_autofree char *reason = NULL;
+    char *reason = NULL;
 
-    if (p->ops->is_supported(p, c, d, &reason))
+    if (p->ops->is_supported && p->ops->is_supported(p, c, d, &reason))
         return true;
-    *out_reason = reason ? g_steal_pointer(&reason) : g_strdup("not supported");
-    return false;
+    return not_supported(reason, "it cuts no disks like this", out_reason);
+}
+
+bool
+kvss_provider_is_file_set_supported(KvssProvider *p, const KvssComponent *c,
+                                    const KvssFileSet *s, char **out_reason)
+{
+    char *reason = NULL;
+
+    if (p->ops->is_file_set_supported && p->ops->is_file_set_supported(p, c, s, &reason))
+        return true;
+    return not_supported(reason, "it cuts no files of the host", out_reason);
 }
 
 struct KvssSource *

@@ -19,9 +19,19 @@ typedef struct {
     const char *version;
     const char *type;      /* "system", "software", "hardware" */
 
-    /* Before anything: can it cut this disk? On false @out_reason says why not. */
+    /*
+     * It cuts after the writer's own instant, so that the writer must be able to write
+     * to the shadow copy (auto-recovery) before it is final.
+     */
+    bool needs_auto_recovery;
+
+    /* Before anything: can it cut this disk? On false @out_reason says why not. NULL: cuts no disk. */
     bool (*is_supported)(KvssProvider *p, const KvssComponent *c, const KvssDisk *d,
                          char **out_reason);
+
+    /* The same for files of the host. NULL: cuts none. */
+    bool (*is_file_set_supported)(KvssProvider *p, const KvssComponent *c, const KvssFileSet *s,
+                                  char **out_reason);
 
     /* Slow work is begun, then finished. May fail freely. NULL: nothing to do. */
     bool (*begin_prepare)(KvssProvider *p, KvssSnapshotSet *set, GError **error);
@@ -107,6 +117,10 @@ void kvss_provider_fail(KvssProvider *p, KvssHresult code);
 /** Can it cut this disk? On false @out_reason (transfer full, never NULL) says why not. */
 bool kvss_provider_is_supported(KvssProvider *p, const KvssComponent *c, const KvssDisk *d,
                                 char **out_reason);
+
+/** The same for a set of files. */
+bool kvss_provider_is_file_set_supported(KvssProvider *p, const KvssComponent *c,
+                                         const KvssFileSet *s, char **out_reason);
 
 /** A disk of a shadow copy, once it is CREATED. Prefixes errors. */
 struct KvssSource *kvss_provider_open(KvssProvider *p, KvssComponent *c, KvssDisk *d,

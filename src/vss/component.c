@@ -26,6 +26,7 @@ disk_free(gpointer data)
     g_free(disk->kind);
     g_free(disk->path);
     g_free(disk->options);
+    g_free(disk->volume);
     g_free(disk->provider);
     g_free(disk->nbd_socket);
     g_free(disk->nbd_export);
@@ -43,6 +44,17 @@ file_free(gpointer data)
     g_free(file->path);
     g_free(file->original);
     g_free(file);
+}
+
+static void
+file_set_free(gpointer data)
+{
+    KvssFileSet *files = data;
+
+    g_free(files->path);
+    g_free(files->filespec);
+    g_free(files->provider);
+    g_free(files);
 }
 
 static void
@@ -86,8 +98,11 @@ kvss_component_new(const char *name, const char *display_name)
     component->logical_path = g_strdup("");
     component->caption = g_strdup(display_name);
     component->method = g_strdup("");
+    component->is_selectable = true;
+    component->is_selectable_for_restore = true;
     component->disks = g_ptr_array_new_with_free_func(disk_free);
     component->files = g_ptr_array_new_with_free_func(file_free);
+    component->file_sets = g_ptr_array_new_with_free_func(file_set_free);
     component->not_covered = g_ptr_array_new_with_free_func(not_covered_free);
     component->conditions = g_ptr_array_new_with_free_func(condition_free);
     component->reasons = g_ptr_array_new_with_free_func(reason_free);
@@ -114,6 +129,7 @@ kvss_component_free(KvssComponent *component)
     g_free(component->consistency);
     g_ptr_array_unref(component->disks);
     g_ptr_array_unref(component->files);
+    g_ptr_array_unref(component->file_sets);
     g_ptr_array_unref(component->not_covered);
     g_ptr_array_unref(component->conditions);
     g_ptr_array_unref(component->reasons);
@@ -142,6 +158,8 @@ add_file(KvssComponent *component, const char *name, unsigned mode)
 
     file->name = g_strdup(name);
     file->mode = mode;
+    file->uid = -1;
+    file->gid = -1;
     g_ptr_array_add(component->files, file);
     return file;
 }
@@ -163,6 +181,19 @@ kvss_component_add_file(KvssComponent *component, const char *name, const char *
 
     file->path = g_strdup(path);
     return file;
+}
+
+KvssFileSet *
+kvss_component_add_file_set(KvssComponent *component, const char *path, const char *filespec,
+                            bool is_recursive)
+{
+    KvssFileSet *files = g_new0(KvssFileSet, 1);
+
+    files->path = g_strdup(path);
+    files->filespec = g_strdup(filespec);
+    files->is_recursive = is_recursive;
+    g_ptr_array_add(component->file_sets, files);
+    return files;
 }
 
 /* The text of a variadic adder; a macro because va_start() must be in the caller. */

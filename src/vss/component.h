@@ -20,7 +20,10 @@ typedef struct {
     char *path;          /* (nullable) image or device on the host */
     char *options;       /* (nullable) JSON: how to make such an image again (qemu-img's terms) */
     uint64_t size;       /* guest-visible bytes; 0 until PrepareForBackup */
+    char *volume;        /* (nullable) what of the host it lies on: "/srv (xfs)"; for people, and for C3 */
     char *provider;      /* (nullable) name of the provider that cuts it; the coordinator's choice */
+    bool needs_rollback; /* that provider cuts after the writer's own instant: PostSnapshot must write to
+                          * the shadow copy; set with provider */
 
     /* Where the shadow copy is served, once somebody serves it. */
     char *nbd_socket;
@@ -40,7 +43,21 @@ typedef struct {
     char *path;          /* file on the host, read when the set is stored ("state.save") */
     char *original;      /* (nullable) where it was on the host, for the restore */
     unsigned mode;       /* permission bits */
+    gint64 uid, gid;     /* numeric owner; -1: not told */
 } KvssFile;
+
+/**
+ * Files of the host that a writer wants carried (VSS: a file specification). Which
+ * files these are is found out at CommitSnapshots, by the provider that cuts them:
+ * it adds a KvssFile for each.
+ */
+typedef struct {
+    char *path;          /* folder; absolute, no wildcards */
+    char *filespec;      /* of the names in it: may have '?' and '*', never a separator */
+    bool is_recursive;   /* also in the folders below */
+    bool is_stable;      /* nobody changes them between Freeze and BackupComplete: they are read where they are */
+    char *provider;      /* (nullable) as KvssDisk.provider */
+} KvssFileSet;
 
 /** Something of the component that this backup does not hold. */
 typedef struct {
@@ -64,17 +81,22 @@ typedef struct {
 } KvssReason;
 
 typedef struct KvssComponent {
-    char *name;          /* unique in the writer; the VM writer: the domain's UUID */
-    char *logical_path;  /* "" */
+    char *name;          /* the VM writer: the domain's UUID */
+    char *logical_path;  /* names with '\\' between; "" at the top. With name unique in the writer */
     char *caption;       /* "Online\\web01" */
     char *display_name;  /* "web01" */
-    bool is_selected;    /* chosen for this set */
+    bool is_selectable;  /* may be chosen by itself; see coordinator.h for what follows without */
+    bool is_selectable_for_restore; /* as a part of another component, may be restored alone */
+    bool is_notified;    /* notifyOnBackupComplete */
+    bool is_selected;    /* in this set, chosen or brought along */
+    bool is_explicit;    /* chosen: it is in the backup components document, and has a backup_succeeded */
 
     char *state;         /* libvirt's word before the backup: "running", "paused", "shut off", ... or "saved" */
     char *method;        /* "child-snapshot", "saved-state", "offline", "crash-consistent"; "" if none is possible */
     char *consistency;   /* "application", "memory", "crash", "offline" */
     GPtrArray *disks;        /* KvssDisk */
     GPtrArray *files;        /* KvssFile */
+    GPtrArray *file_sets;    /* KvssFileSet */
     GPtrArray *not_covered;  /* KvssNotCovered */
     GPtrArray *conditions;   /* KvssCondition */
     GPtrArray *reasons;      /* KvssReason */
@@ -114,6 +136,9 @@ KvssFile *kvss_component_add_bytes(KvssComponent *component, const char *name, G
                                    unsigned mode);
 KvssFile *kvss_component_add_file(KvssComponent *component, const char *name, const char *path,
                                   unsigned mode);
+/** @path: a folder; @filespec: names in it. */
+KvssFileSet *kvss_component_add_file_set(KvssComponent *component, const char *path,
+                                         const char *filespec, bool is_recursive);
 void kvss_component_add_not_covered(KvssComponent *component, const char *target,
                                     const char *kind, bool is_writable, const char *format, ...)
     G_GNUC_PRINTF(5, 6);

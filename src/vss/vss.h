@@ -104,6 +104,13 @@ const char *kvss_hresult_name(KvssHresult code);
 #define KVSS_CTX_BACKUP 0x0u
 #define KVSS_ATTR_NO_AUTORECOVERY 0x2u
 
+/** VSS_APPLICATION_LEVEL: Freeze goes from the front end to the system, Thaw back. */
+typedef enum {
+    KVSS_LEVEL_SYSTEM = 1,
+    KVSS_LEVEL_BACK_END = 2,
+    KVSS_LEVEL_FRONT_END = 3, /* the default */
+} KvssApplicationLevel;
+
 /** VSS_BACKUP_TYPE: what a writer may do to its own logs. */
 typedef enum { KVSS_BT_FULL = 1, KVSS_BT_COPY = 5 } KvssBackupType;
 

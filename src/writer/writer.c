@@ -61,6 +61,7 @@ kvss_writer_init(KvssWriter *writer, const KvssWriterOps *ops, const char *insta
     writer->instance_id = g_uuid_string_random();
     writer->instance_name = g_strdup(instance_name);
     writer->components = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_component_free);
+    writer->level = KVSS_LEVEL_FRONT_END;
     writer->state = KVSS_WS_STABLE;
     writer->failure = KVSS_S_OK;
     writer->last = KVSS_EVENT_N;

@@ -61,6 +61,7 @@ struct KvssWriter {
     const KvssWriterOps *ops;
     char *instance_id;     /* fresh GUID per run */
     char *instance_name;   /* "kvss VM writer, qemu:///system" */
+    KvssApplicationLevel level; /* its turn at Freeze and Thaw; may change in Identify only */
     GPtrArray *components; /* (element-type KvssComponent) owned */
 
     KvssWriterState state; /* moved by the wrapper only */
