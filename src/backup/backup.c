@@ -399,6 +399,17 @@ snapshot_tags(const KvssBackupRequest *request)
     return tags;
 }
 
+static void
+set_succeeded(Backup *backup)
+{
+    for (guint i = 0; i < backup->set->components->len; i++) {
+        KvssComponent *component = g_ptr_array_index(backup->set->components, i);
+
+        if (component->is_explicit)
+            kvss_coordinator_set_succeeded(backup->coordinator, component, true);
+    }
+}
+
 static bool
 commit(Backup *backup, char *out_id, GError **error)
 {
@@ -412,9 +423,7 @@ commit(Backup *backup, char *out_id, GError **error)
     };
 
     tell_step(backup, "Commit");
-    for (guint i = 0; i < backup->set->components->len; i++)
-        kvss_coordinator_set_succeeded(backup->coordinator,
-                                       g_ptr_array_index(backup->set->components, i), true);
+    set_succeeded(backup);
     if (!kvss_backup_store_documents(backup->upload, backup->coordinator, error) ||
         !store_manifest(backup, error))
         return false;

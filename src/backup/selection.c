@@ -68,6 +68,16 @@ kvss_backup_is_named(const KvssComponent *component, const char *const *names)
     return false;
 }
 
+/* All of them are those that can be chosen; what belongs to one of these comes with it. */
+static bool
+is_meant(const KvssBackupRequest *request, const KvssComponent *component)
+{
+    if (kvss_backup_is_named(component, request->exclude))
+        return false;
+    return (request->all && component->is_selectable)
+           || kvss_backup_is_named(component, request->vms);
+}
+
 bool
 kvss_backup_select(const KvssBackupRequest *request, GError **error)
 {
@@ -84,11 +94,10 @@ kvss_backup_select(const KvssBackupRequest *request, GError **error)
         const KvssWriter *writer = g_ptr_array_index(writers, w);
 
         for (guint i = 0; i < writer->components->len; i++) {
-            const KvssComponent *component = g_ptr_array_index(writer->components, i);
+            KvssComponent *component = g_ptr_array_index(writer->components, i);
 
-            if ((request->all || kvss_backup_is_named(component, request->vms)) &&
-                !kvss_backup_is_named(component, request->exclude) &&
-                !kvss_coordinator_select(request->coordinator, component->name, error))
+            if (is_meant(request, component)
+                && !kvss_coordinator_select_component(request->coordinator, component, error))
                 return false;
         }
     }

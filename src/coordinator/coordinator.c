@@ -38,9 +38,8 @@ enter(KvssCoordinator *c, SetState next)
     c->state = next;
 }
 
-/* The requester's to get right. */
-static bool
-expect(const KvssCoordinator *c, SetState state, const char *what, GError **error)
+bool
+expect_state(const KvssCoordinator *c, SetState state, const char *what, GError **error)
 {
     g_autofree char *code = NULL;
 
@@ -107,23 +106,11 @@ kvss_coordinator_take_writer(KvssCoordinator *c, struct KvssWriter *writer)
     (void) estate_take(c->estate, writer, NULL);
 }
 
-static KvssProvider *
-find_provider(KvssCoordinator *c, const char *name)
-{
-    for (guint i = 0; i < c->providers->len; i++) {
-        KvssProvider *p = g_ptr_array_index(c->providers, i);
-
-        if (g_str_equal(p->ops->name, name))
-            return p;
-    }
-    return NULL;
-}
-
 void
 kvss_coordinator_take_provider(KvssCoordinator *c, struct KvssProvider *provider)
 {
     g_assert(c->state == SET_NEW);
-    g_assert(!find_provider(c, provider->ops->name)); /* a disk names its provider */
+    g_assert(!assignment_find(c, provider->ops->name)); /* a disk names its provider */
     g_ptr_array_add(c->providers, provider);
     (void) estate_take(c->estate, NULL, provider);
 }
@@ -170,7 +157,7 @@ kvss_coordinator_failure(KvssCoordinator *c)
     return c->failure;
 }
 
-/* --- gather and select --------------------------------------------------------- */
+/* --- gather ---------------------------------------------------------------- */
 
 /* Who failed at Identify drops out. Returns: how many writers are left. */
 static guint
@@ -195,7 +182,7 @@ kvss_coordinator_gather(KvssCoordinator *c, GError **error)
 {
     g_autoptr(GError) dropped = NULL;
 
-    if (!expect(c, SET_NEW, "gather", error))
+    if (!expect_state(c, SET_NEW, "gather", error))
         return false;
     g_assert(c->writers->len > 0);
 
@@ -211,61 +198,6 @@ kvss_coordinator_gather(KvssCoordinator *c, GError **error)
     }
     enter(c, SET_GATHERED);
     return true;
-}
-
-static KvssComponent *
-find_component(KvssCoordinator *c, const char *name)
-{
-    GPtrArray *all = c->estate->participants;
-
-    for (guint i = 0; i < all->len; i++) {
-        const Participant *p = g_ptr_array_index(all, i);
-
-        for (guint k = 0; p->writer && !p->has_dropped_out && k < p->writer->components->len; k++) {
-            KvssComponent *component = g_ptr_array_index(p->writer->components, k);
-
-            if (g_str_equal(component->name, name))
-                return component;
-        }
-    }
-    return NULL;
-}
-
-static void
-select_component(KvssCoordinator *c, KvssComponent *component)
-{
-    if (component->is_selected)
-        return;
-    component->is_selected = true;
-    g_ptr_array_add(c->set->components, component);
-}
-
-bool
-kvss_coordinator_select(KvssCoordinator *c, const char *name, GError **error)
-{
-    KvssComponent *component;
-
-    if (!expect(c, SET_GATHERED, "select", error))
-        return false;
-    component = find_component(c, name);
-    if (!component)
-        return kvss_throw(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_NOT_FOUND,
-                          "no writer has a component %s (%s, 0x%08X)", name,
-                          kvss_hresult_name(KVSS_E_OBJECT_NOT_FOUND), KVSS_E_OBJECT_NOT_FOUND);
-    select_component(c, component);
-    return true;
-}
-
-void
-kvss_coordinator_take_component(KvssCoordinator *c, struct KvssWriter *writer,
-                                KvssComponent *component)
-{
-    g_assert(c->state == SET_GATHERED);
-    g_assert(g_ptr_array_find(c->writers, writer, NULL));
-
-    g_ptr_array_add(writer->components, component);
-    component->is_selected = false;
-    select_component(c, component);
 }
 
 /* Returns: false if nothing is selected. */
@@ -286,141 +218,6 @@ involve_writers(KvssCoordinator *c, GError **error)
     return true;
 }
 
-/* --- the provider of each disk --------------------------------------------------- */
-
-static void
-involve_provider(KvssCoordinator *c, const KvssProvider *provider)
-{
-    GPtrArray *all = c->estate->participants;
-
-    for (guint i = 0; i < all->len; i++) {
-        Participant *p = g_ptr_array_index(all, i);
-
-        if (p->provider == provider)
-            p->is_involved = true;
-    }
-}
-
-/* What of a component needs a provider: a disk, or a set of files of the host. */
-typedef struct {
-    KvssComponent *component;
-    KvssDisk *disk;     /* one of the two */
-    KvssFileSet *files;
-} Piece;
-
-static const char *
-piece_name(const Piece *piece)
-{
-    return piece->disk ? piece->disk->target : piece->files->path;
-}
-
-static bool
-is_supported(KvssProvider *p, const Piece *piece, char **out_reason)
-{
-    return piece->disk ? kvss_provider_is_supported(p, piece->component, piece->disk, out_reason)
-                       : kvss_provider_is_file_set_supported(p, piece->component, piece->files,
-                                                             out_reason);
-}
-
-/*
- * The first in order of preference that can; or the one demanded, which is about
- * disks. NULL: @why says it of each.
- */
-static KvssProvider *
-find_supporting(KvssCoordinator *c, const Piece *piece, GString *why)
-{
-    const char *demanded = piece->disk ? c->demanded : NULL;
-
-    for (guint i = 0; i < c->providers->len; i++) {
-        KvssProvider *p = g_ptr_array_index(c->providers, i);
-        g_autofree char *reason = NULL;
-
-        if (demanded && !g_str_equal(demanded, p->ops->name))
-            continue;
-        if (is_supported(p, piece, &reason))
-            return p;
-        g_string_append_printf(why, "%s%s: %s", why->len ? "; " : "", p->ops->name, reason);
-    }
-    if (why->len == 0)
-        g_string_append_printf(why, "there is no provider %s", demanded ? demanded : "at all");
-    return NULL;
-}
-
-struct KvssProvider *
-kvss_coordinator_find_provider(KvssCoordinator *c, KvssComponent *component, KvssDisk *disk,
-                               char **out_reason)
-{
-    g_autoptr(GString) why = g_string_new(NULL);
-    KvssProvider *found = find_supporting(c, &(Piece) { component, disk, NULL }, why);
-
-    if (!found && out_reason)
-        *out_reason = g_strdup(why->str);
-    return found;
-}
-
-static void
-assign(KvssCoordinator *c, const Piece *piece, KvssProvider *p)
-{
-    kvss_set_string(piece->disk ? &piece->disk->provider : &piece->files->provider, p->ops->name);
-    if (piece->disk)
-        piece->disk->needs_rollback = p->ops->needs_auto_recovery;
-    involve_provider(c, p);
-}
-
-static bool
-choose_provider(KvssCoordinator *c, const Piece *piece, GError **error)
-{
-    g_autoptr(GString) why = g_string_new(NULL);
-    KvssProvider *found = find_supporting(c, piece, why);
-
-    if (found) {
-        assign(c, piece, found);
-        return true;
-    }
-    kvss_component_fail(piece->component, KVSS_E_VOLUME_NOT_SUPPORTED, "%s: %s",
-                        piece_name(piece), why->str);
-    if (c->failure == KVSS_S_OK)
-        c->failure = KVSS_E_VOLUME_NOT_SUPPORTED;
-    return kvss_throw(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_UNSUPPORTED,
-                      "%s: %s: no provider can cut this %s: %s (%s, 0x%08X)",
-                      piece->component->display_name, piece_name(piece),
-                      piece->disk ? "disk" : "folder", why->str,
-                      kvss_hresult_name(KVSS_E_VOLUME_NOT_SUPPORTED), KVSS_E_VOLUME_NOT_SUPPORTED);
-}
-
-static bool
-choose_for_component(KvssCoordinator *c, KvssComponent *component, GError **error)
-{
-    for (guint i = 0; i < component->disks->len; i++) {
-        KvssDisk *disk = g_ptr_array_index(component->disks, i);
-
-        if (!disk->provider && !choose_provider(c, &(Piece) { component, disk, NULL }, error))
-            return false;
-    }
-    for (guint i = 0; i < component->file_sets->len; i++) {
-        KvssFileSet *files = g_ptr_array_index(component->file_sets, i);
-
-        if (!files->provider && !choose_provider(c, &(Piece) { component, NULL, files }, error))
-            return false;
-    }
-    return true;
-}
-
-static bool
-choose_providers(KvssCoordinator *c, GError **error)
-{
-    for (guint i = 0; i < c->set->components->len; i++)
-        if (!choose_for_component(c, g_ptr_array_index(c->set->components, i), error))
-            return false;
-    return true;
-}
-
-struct KvssProvider *
-kvss_coordinator_provider_of(KvssCoordinator *c, const KvssDisk *disk)
-{
-    return disk->provider ? find_provider(c, disk->provider) : NULL;
-}
-
 /* --- the sequence ------------------------------------------------------------------ */
 
 /* Everything is taken back, and the set is at its end. Returns: false. */
@@ -434,19 +231,34 @@ fail(KvssCoordinator *c)
     return false;
 }
 
+/* Contexts with other bits mean sets without writers, or ones that outlive the run: not a backup of VMs. */
+static bool
+check_context(const KvssCoordinator *c, GError **error)
+{
+    g_autofree char *code = report_code(KVSS_E_UNSUPPORTED_CONTEXT);
+
+    if ((c->set->context & ~KVSS_ATTR_NO_AUTORECOVERY) == KVSS_CTX_BACKUP)
+        return true;
+    return kvss_throw(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_UNSUPPORTED,
+                      "a context of 0x%X is not supported: it is VSS_CTX_BACKUP, with or without "
+                      "VSS_VOLSNAP_ATTR_NO_AUTORECOVERY %s",
+                      c->set->context, code);
+}
+
 bool
 kvss_coordinator_prepare_for_backup(KvssCoordinator *c, GError **error)
 {
-    if (!expect(c, SET_GATHERED, "prepare_for_backup", error) || !involve_writers(c, error))
+    if (!expect_state(c, SET_GATHERED, "prepare_for_backup", error) || !check_context(c, error)
+        || !involve_writers(c, error))
         return false;
 
     cancel_attach(c);
-    if (!choose_providers(c, error) || !round_run(c, KVSS_STEP_BEGIN_PREPARE, error)
+    if (!assignment_make(c, error) || !round_run(c, KVSS_STEP_BEGIN_PREPARE, error)
         || !round_run(c, KVSS_STEP_PREPARE_FOR_BACKUP, error))
         return fail(c);
 
     /* A writer may have found disks that it did not know at Identify. */
-    if (!choose_providers(c, error) || !round_run(c, KVSS_STEP_BEGIN_PREPARE, error))
+    if (!assignment_make(c, error) || !round_run(c, KVSS_STEP_BEGIN_PREPARE, error))
         return fail(c);
 
     enter(c, SET_PREPARED);
@@ -456,7 +268,7 @@ kvss_coordinator_prepare_for_backup(KvssCoordinator *c, GError **error)
 bool
 kvss_coordinator_do_snapshot_set(KvssCoordinator *c, GError **error)
 {
-    if (!expect(c, SET_PREPARED, "do_snapshot_set", error))
+    if (!expect_state(c, SET_PREPARED, "do_snapshot_set", error))
         return false;
 
     for (KvssStepId id = 0; id < KVSS_STEP_N; id++)
@@ -472,7 +284,7 @@ kvss_coordinator_open(KvssCoordinator *c, KvssComponent *component, KvssDisk *di
 {
     KvssProvider *provider;
 
-    if (!expect(c, SET_CREATED, "open", error))
+    if (!expect_state(c, SET_CREATED, "open", error))
         return NULL;
     provider = kvss_coordinator_provider_of(c, disk);
     if (!provider) {
@@ -483,20 +295,13 @@ kvss_coordinator_open(KvssCoordinator *c, KvssComponent *component, KvssDisk *di
     return kvss_provider_open(provider, component, disk, error);
 }
 
-void
-kvss_coordinator_set_succeeded(KvssCoordinator *c, KvssComponent *component, bool succeeded)
-{
-    g_assert(g_ptr_array_find(c->set->components, component, NULL));
-    component->backup_succeeded = succeeded;
-}
-
 bool
 kvss_coordinator_backup_complete(KvssCoordinator *c, GError **error)
 {
     g_autoptr(GError) first = NULL;
     bool ok;
 
-    if (!expect(c, SET_CREATED, "backup_complete", error))
+    if (!expect_state(c, SET_CREATED, "backup_complete", error))
         return false;
 
     cancel_detach(c); /* the backup is kept: too late to be interrupted */
@@ -538,7 +343,7 @@ fail_restore(KvssCoordinator *c)
 bool
 kvss_coordinator_pre_restore(KvssCoordinator *c, GError **error)
 {
-    if (!expect(c, SET_GATHERED, "pre_restore", error) || !involve_writers(c, error))
+    if (!expect_state(c, SET_GATHERED, "pre_restore", error) || !involve_writers(c, error))
         return false;
 
     cancel_attach(c);
@@ -553,7 +358,7 @@ kvss_coordinator_post_restore(KvssCoordinator *c, GError **error)
 {
     bool ok;
 
-    if (!expect(c, SET_RESTORING, "post_restore", error))
+    if (!expect_state(c, SET_RESTORING, "post_restore", error))
         return false;
 
     cancel_detach(c); /* what was written must be registered or put back, whole */

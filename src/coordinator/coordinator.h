@@ -31,7 +31,8 @@ typedef enum {
     KVSS_COORDINATOR_ERROR_BAD_STATE,   /* the call does not fit here: VSS_E_BAD_STATE */
     KVSS_COORDINATOR_ERROR_NOT_FOUND,   /* no such component */
     KVSS_COORDINATOR_ERROR_NOTHING,     /* no component was selected */
-    KVSS_COORDINATOR_ERROR_UNSUPPORTED, /* no provider for a disk */
+    KVSS_COORDINATOR_ERROR_UNSUPPORTED, /* no provider for a disk; a context that is not known here */
+    KVSS_COORDINATOR_ERROR_NOT_SELECTABLE, /* the component comes with another one only */
 } KvssCoordinatorError;
 
 #define KVSS_COORDINATOR_ERROR (kvss_coordinator_error_quark())
@@ -76,7 +77,19 @@ GPtrArray *kvss_coordinator_providers(KvssCoordinator *coordinator); /* KvssProv
 bool kvss_coordinator_gather(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/** Selects a component of some writer by its name (exact). Twice does no harm. NOT_FOUND. */
+/**
+ * kvss_coordinator_select_component:
+ *
+ * Chooses a component of some writer: it is explicitly in the set, those below it in
+ * the tree of logical paths come along implicitly, and so do the required ones of its
+ * writer (not selectable, and below no selectable one). A part that is not selectable
+ * and has a selectable ancestor is NOT_SELECTABLE; one whose ancestor is in the set
+ * stays implicit. Twice does no harm. Source: VSS, "Working with Selectability for Backup".
+ */
+bool kvss_coordinator_select_component(KvssCoordinator *coordinator, KvssComponent *component,
+                                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** The first of this name (exact) that a writer has declared. NOT_FOUND. */
 bool kvss_coordinator_select(KvssCoordinator *coordinator, const char *name, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
@@ -130,7 +143,7 @@ struct KvssProvider *kvss_coordinator_find_provider(KvssCoordinator *coordinator
 struct KvssProvider *kvss_coordinator_provider_of(KvssCoordinator *coordinator,
                                                   const KvssDisk *disk);
 
-/** SetBackupSucceeded for one component, before backup_complete. */
+/** SetBackupSucceeded for one explicit component and those that came with it, before backup_complete. */
 void kvss_coordinator_set_succeeded(KvssCoordinator *coordinator, KvssComponent *component,
                                     bool succeeded);
 

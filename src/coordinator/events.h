@@ -34,9 +34,16 @@ typedef enum {
 } KvssStepId;
 
 typedef enum {
-    KVSS_RECEIVER_WRITERS,   /* all at once; the step is over when every one has answered */
+    KVSS_RECEIVER_WRITERS,   /* side by side; the step is over when every one has answered */
     KVSS_RECEIVER_PROVIDERS, /* one after the other, in the order of preference */
 } KvssReceiver;
+
+/** Which writers come first; those of one KvssApplicationLevel always get it at once. */
+typedef enum {
+    KVSS_ORDER_AT_ONCE,
+    KVSS_ORDER_FRONT_FIRST, /* front end, back end, system */
+    KVSS_ORDER_FRONT_LAST,
+} KvssOrder;
 
 /** The requester's call that sends it. */
 typedef enum {
@@ -61,7 +68,8 @@ typedef struct {
     unsigned limit_ms;     /* for the whole step, all receivers together */
     bool in_window;        /* between Freeze and Thaw: bounded by the window, too */
     bool may_fail;
-    bool is_together;      /* one that fails stops its neighbours */
+    bool is_together;      /* one that fails stops its neighbours, and those whose turn comes later get nothing */
+    KvssOrder order;       /* of writers */
     KvssStepId undo;       /* what takes it back; KVSS_STEP_N: nothing needs to */
 } KvssStep;
 
@@ -77,3 +85,13 @@ typedef struct {
 
 /** What the table says: freeze to thaw 60 s, commit 10 s, slow steps 600 s, grace 10 s. */
 KvssLimits kvss_limits_default(void);
+
+/**
+ * kvss_limits_find:
+ * @name: a step's name in small letters with dashes ("prepare-for-snapshot",
+ *     "commit-snapshots"), or "window", or "grace"
+ *
+ * The limit of that name, to be changed; NULL when there is none. The window and what
+ * lies in it are bounded by each other: the smaller one counts.
+ */
+unsigned *kvss_limits_find(KvssLimits *limits, const char *name);

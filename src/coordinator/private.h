@@ -36,6 +36,21 @@ struct KvssCoordinator {
     GCancellable *cancellable; /* (nullable) ours: the set's; the estate holds it */
 };
 
+/** Does the call @what fit the state? The requester's to get right: BAD_STATE. */
+bool expect_state(const KvssCoordinator *c, SetState state, const char *what, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* --- assignment.c: who cuts what ------------------------------------------ */
+
+/** NULL: there is none of this name. */
+KvssProvider *assignment_find(KvssCoordinator *c, const char *name);
+
+/**
+ * Chooses a provider for whatever has none yet; those chosen are involved from now
+ * on. A piece that nobody can cut is UNSUPPORTED, and its component fails.
+ */
+bool assignment_make(KvssCoordinator *c, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* --- cancel.c: the set's cancellable -------------------------------------- */
 
 /** Puts our own cancellable in the set; the requester's triggers it from now on. */

@@ -1,9 +1,9 @@
 /*
  * round.c - one step to its receivers, and the ways back
  *
- * A step forward goes to all involved writers at once, or to the involved
- * providers one by one, and is over when everybody has answered, or when the
- * limit has passed. Who has not answered by then is given up: the verdict goes to
+ * A step forward goes to all involved writers at once (Freeze and Thaw: to one
+ * level of them after the other), or to the involved providers one by one, and is
+ * over when everybody has answered, or when the limit has passed. Who has not answered by then is given up: the verdict goes to
  * its wrapper, and what it says later does not count.
  *
  * On the way back the table says what takes each receiver's last step back.
@@ -177,20 +177,42 @@ deadline_of(KvssCoordinator *c, KvssStepId id)
     return MIN(deadline_us, c->window_end_us);
 }
 
-static void
-send_at_once(KvssCoordinator *c, KvssStepId id, GPtrArray *calls, gint64 deadline_us)
+#define ANY_LEVEL ((KvssApplicationLevel) 0)
+
+/* To those of one level. Returns: true if all did well. */
+static bool
+send_at_once(KvssCoordinator *c, KvssStepId id, KvssApplicationLevel level, GPtrArray *calls,
+             gint64 deadline_us)
 {
+    g_autoptr(GPtrArray) these = calls_new();
     GPtrArray *all = c->estate->participants;
 
     for (guint i = 0; i < all->len; i++) {
         Participant *p = g_ptr_array_index(all, i);
 
-        if (!is_receiver(p, id))
+        if (!is_receiver(p, id) || (level != ANY_LEVEL && p->writer->level != level))
             continue;
         p->last = id;
-        g_ptr_array_add(calls, post(c, p, id));
+        g_ptr_array_add(these, post(c, p, id));
+        g_ptr_array_add(calls, call_ref(g_ptr_array_index(these, these->len - 1)));
     }
-    wait_for_answers(c, kvss_step(id), calls, deadline_us);
+    wait_for_answers(c, kvss_step(id), these, deadline_us);
+    return judge(c, these);
+}
+
+/* A front end stops before what it stands on, and goes on after it. */
+static bool
+send_by_level(KvssCoordinator *c, KvssStepId id, GPtrArray *calls, gint64 deadline_us)
+{
+    const KvssStep *step = kvss_step(id);
+    int move = step->order == KVSS_ORDER_FRONT_FIRST ? -1 : 1;
+    int level = move < 0 ? KVSS_LEVEL_FRONT_END : KVSS_LEVEL_SYSTEM;
+    bool ok = true;
+
+    for (; level >= KVSS_LEVEL_SYSTEM && level <= KVSS_LEVEL_FRONT_END; level += move)
+        if (ok || !step->is_together)
+            ok = send_at_once(c, id, (KvssApplicationLevel) level, calls, deadline_us) && ok;
+    return ok;
 }
 
 static bool
@@ -250,12 +272,12 @@ round_run(KvssCoordinator *c, KvssStepId id, GError **error)
     if (cancel_is_asked(c))
         return kvss_check_cancelled(c->user, error);
 
-    if (kvss_step(id)->receiver == KVSS_RECEIVER_WRITERS) {
-        send_at_once(c, id, calls, deadline_us);
-        ok = judge(c, calls);
-    } else {
+    if (kvss_step(id)->receiver == KVSS_RECEIVER_PROVIDERS)
         ok = send_in_order(c, id, calls, deadline_us);
-    }
+    else if (kvss_step(id)->order == KVSS_ORDER_AT_ONCE)
+        ok = send_at_once(c, id, ANY_LEVEL, calls, deadline_us);
+    else
+        ok = send_by_level(c, id, calls, deadline_us);
 
     if (!ok)
         return report_failure(c, id, calls, error);

@@ -66,6 +66,7 @@ static const struct {
     const char *name;
 } hresult_names[] = {
     { KVSS_S_OK, "S_OK" },
+    { KVSS_E_INVALIDARG, "E_INVALIDARG" },
     CODE(E_BAD_STATE),
     CODE(E_UNEXPECTED),
     CODE(E_PROVIDER_VETO),

@@ -75,6 +75,7 @@ const char *kvss_snapshot_state_name(KvssSnapshotState state);
 /** Result codes, as HRESULTs. */
 typedef uint32_t KvssHresult;
 #define KVSS_S_OK 0x00000000u
+#define KVSS_E_INVALIDARG 0x80070057u
 #define KVSS_E_BAD_STATE 0x80042301u
 #define KVSS_E_UNEXPECTED 0x80042302u
 #define KVSS_E_PROVIDER_VETO 0x80042306u

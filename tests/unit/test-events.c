@@ -14,21 +14,33 @@ yes_no(bool value)
     return value ? "yes" : "no";
 }
 
+static const char *
+order_of(const KvssStep *step)
+{
+    static const char *const words[] = {
+        [KVSS_ORDER_AT_ONCE] = "at once",
+        [KVSS_ORDER_FRONT_FIRST] = "front end first",
+        [KVSS_ORDER_FRONT_LAST] = "front end last",
+    };
+
+    return step->receiver == KVSS_RECEIVER_PROVIDERS ? "one by one" : words[step->order];
+}
+
 /* The row as the document must have it. */
 static char *
 row_of(KvssStepId id)
 {
     const KvssStep *step = kvss_step(id);
 
-    return g_strdup_printf("| %s | %s | %s | %u s | %s | %s | %s | %s |", step->name,
+    return g_strdup_printf("| %s | %s | %s | %u s | %s | %s | %s | %s | %s |", step->name,
                            step->receiver == KVSS_RECEIVER_WRITERS ? "writers" : "providers",
                            kvss_phase_name(step->phase), step->limit_ms / 1000,
                            yes_no(step->in_window), yes_no(step->may_fail),
-                           yes_no(step->is_together),
+                           yes_no(step->is_together), order_of(step),
                            step->undo == KVSS_STEP_N ? "–" : kvss_step(step->undo)->name);
 }
 
-#define N_CELLS 8
+#define N_CELLS 9
 
 static bool
 is_row(const char *line)
