@@ -10,6 +10,7 @@
 #define STATE_DIR "/var/lib/kvss"
 #define CACHE_DIR "/var/cache/kvss"
 #define GROUP "defaults"
+#define LIMITS "limits"
 
 #define throw_config(error, ...) \
     kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_CONFIG, __VA_ARGS__)
@@ -97,23 +98,50 @@ read_key(KvssConfig *config, const char *name, char *value, GError **error)
     return throw_config(error, "there is no key '%s'", name);
 }
 
+/* [limits]: seconds that an event of the coordinator's table may take. */
 static bool
-read_group(KvssConfig *config, GKeyFile *file, GError **error)
+read_limit(KvssConfig *config, const char *name, char *value, GError **error)
 {
-    g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
-    g_auto(GStrv) names = NULL;
+    unsigned *limit_ms = kvss_limits_find(&config->limits, name);
+    guint64 seconds;
 
-    for (char **group = groups; *group; group++)
-        if (strcmp(*group, GROUP) != 0)
-            return throw_config(error, "there is no group [%s], only [" GROUP "]", *group);
-    names = g_key_file_get_keys(file, GROUP, NULL, NULL);
+    if (!limit_ms)
+        return throw_config(error, "[" LIMITS "]: there is no event '%s'", name);
+    if (!g_ascii_string_to_unsigned(g_strstrip(value), 10, 1, 86400, &seconds, NULL))
+        return throw_config(error,
+                            "[" LIMITS "]: %s is '%s', not a number of seconds from 1 to 86400",
+                            name, value);
+    *limit_ms = (unsigned) seconds * 1000;
+    return true;
+}
+
+typedef bool (*ReadKey)(KvssConfig *config, const char *name, char *value, GError **error);
+
+static bool
+read_group(KvssConfig *config, GKeyFile *file, const char *group, ReadKey read, GError **error)
+{
+    g_auto(GStrv) names = g_key_file_get_keys(file, group, NULL, NULL);
+
     for (char **name = names; name && *name; name++) {
-        g_autofree char *value = g_key_file_get_string(file, GROUP, *name, error);
+        g_autofree char *value = g_key_file_get_string(file, group, *name, error);
 
-        if (!value || !read_key(config, *name, value, error))
+        if (!value || !read(config, *name, value, error))
             return false;
     }
     return true;
+}
+
+static bool
+read_groups(KvssConfig *config, GKeyFile *file, GError **error)
+{
+    g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
+
+    for (char **group = groups; *group; group++)
+        if (strcmp(*group, GROUP) != 0 && strcmp(*group, LIMITS) != 0)
+            return throw_config(error, "there is no group [%s], only [" GROUP "] and [" LIMITS "]",
+                                *group);
+    return read_group(config, file, GROUP, read_key, error)
+           && read_group(config, file, LIMITS, read_limit, error);
 }
 
 static bool
@@ -129,7 +157,7 @@ read_file(KvssConfig *config, GError **error)
             return true;
         return throw_config(error, "%s: %s", path, trouble->message);
     }
-    if (read_group(config, file, &trouble))
+    if (read_groups(config, file, &trouble))
         return true;
     return throw_config(error, "%s: %s", path, trouble->message);
 }
@@ -141,6 +169,7 @@ kvss_config_load(GError **error)
     const char *state_dir = environment("KVSS_STATE_DIR");
     const char *cache_dir = environment("KVSS_CACHE_DIR");
 
+    config->limits = kvss_limits_default();
     config->state_dir = g_strdup(state_dir ? state_dir : STATE_DIR);
     config->cache_dir = g_strdup(cache_dir ? cache_dir : CACHE_DIR);
     return read_file(config, error) ? g_steal_pointer(&config) : NULL;

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "coordinator/events.h"
 #include "requester/options.h"
 
 typedef struct {
@@ -14,6 +15,7 @@ typedef struct {
     char *method;                     /* (nullable) */
     char *snapshot_dir, *scratch_dir; /* (nullable) */
     unsigned freeze_limit_ms;         /* 0: the default */
+    KvssLimits limits;                /* the table's, but for what the file says */
     char *state_dir, *cache_dir;
 } KvssConfig;
 

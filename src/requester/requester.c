@@ -233,6 +233,7 @@ kvss_requester_new_coordinator(KvssRequester *requester, struct KvssHost *host,
     if (names)
         kvss_vm_writer_limit_to(writer, names);
     coordinator = kvss_coordinator_new();
+    kvss_coordinator_set_limits(coordinator, &config->limits);
     kvss_coordinator_take_writer(coordinator, writer);
     kvss_coordinator_take_provider(coordinator, kvss_qemu_provider_new());
     kvss_coordinator_set(coordinator)->cancellable = requester->cancellable;

@@ -70,6 +70,22 @@ test_file(void)
 }
 
 static void
+test_limits(void)
+{
+    g_autoptr(KvssConfig) config = NULL;
+    KvssLimits usual = kvss_limits_default();
+
+    clear_environment();
+    config = load_well("[limits]\nprepare-for-snapshot = 1800 \ncommit-snapshots=5\nwindow=30\n"
+                       "grace=1\n");
+    g_assert_cmpuint(config->limits.step_ms[KVSS_STEP_PREPARE_FOR_SNAPSHOT], ==, 1800000);
+    g_assert_cmpuint(config->limits.step_ms[KVSS_STEP_COMMIT], ==, 5000);
+    g_assert_cmpuint(config->limits.window_ms, ==, 30000);
+    g_assert_cmpuint(config->limits.grace_ms, ==, 1000);
+    g_assert_cmpuint(config->limits.step_ms[KVSS_STEP_THAW], ==, usual.step_ms[KVSS_STEP_THAW]);
+}
+
+static void
 test_wrong_file(void)
 {
     static const struct {
@@ -77,6 +93,9 @@ test_wrong_file(void)
     } cases[] = {
         { "[defaults]\nrepositroy=/x\n", "*there is no key 'repositroy'" },
         { "[default]\n", "*there is no group ?default?*" },
+        { "[limits]\nprepare=5\n", "*there is no event 'prepare'" },
+        { "[limits]\nfreeze=0\n", "*freeze is '0', not a number of seconds from 1 to 86400" },
+        { "[limits]\nfreeze=1m\n", "*freeze is '1m', not*" },
         { "[defaults]\nmethod=quick\n", "*there is no method 'quick'*" },
         { "[defaults]\nmethod=web=saved-state\n", "*method names a VM*" },
         { "[defaults]\nfreeze-limit=0\n", "*freeze-limit is '0'*" },
@@ -219,6 +238,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     folder = g_dir_make_tmp("kvss-test-XXXXXX", NULL);
     g_test_add_func("/config/file", test_file);
+    g_test_add_func("/config/limits", test_limits);
     g_test_add_func("/config/wrong-file", test_wrong_file);
     g_test_add_func("/config/missing-file", test_missing_file);
     g_test_add_func("/config/precedence", test_precedence);
