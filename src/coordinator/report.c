@@ -8,7 +8,7 @@ G_DEFINE_QUARK(kvss-coordinator-error-quark, kvss_coordinator_error)
 char *
 report_code(KvssHresult code)
 {
-    return g_strdup_printf("(%s, 0x%08X)", kvss_hresult_name(code), code);
+    return kvss_hresult_in_brackets(code);
 }
 
 static KvssHresult

@@ -73,6 +73,7 @@ kvss_writer_clear(KvssWriter *writer)
 {
     g_clear_pointer(&writer->instance_id, g_free);
     g_clear_pointer(&writer->instance_name, g_free);
+    g_clear_pointer(&writer->failure_message, g_free);
     g_clear_pointer(&writer->components, g_ptr_array_unref);
     g_mutex_clear(&writer->lock);
 }
@@ -118,11 +119,13 @@ enter(KvssWriter *writer, KvssWriterState next)
 }
 
 static void
-enter_failed(KvssWriter *writer, KvssEvent event, KvssHresult code)
+enter_failed(KvssWriter *writer, KvssEvent event, KvssHresult code, const char *message)
 {
     /* The first failure stays: what fails while cleaning up must not hide it. */
-    if (writer->failure == KVSS_S_OK)
+    if (writer->failure == KVSS_S_OK) {
         writer->failure = code;
+        kvss_set_string(&writer->failure_message, message);
+    }
     if (!has_failed(writer) && moves[event].failed != KVSS_WS_UNKNOWN)
         enter(writer, moves[event].failed);
 }
@@ -240,7 +243,7 @@ finish(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, guint64 ticket
                           "came back after it was given up");
     }
     if (*error) {
-        enter_failed(writer, event, code_of(writer, set, *error));
+        enter_failed(writer, event, code_of(writer, set, *error), (*error)->message);
         return false;
     }
     enter_done(writer, event);
@@ -287,7 +290,7 @@ kvss_writer_fail(KvssWriter *writer, KvssEvent event, KvssHresult code)
 
     g_assert(code != KVSS_S_OK);
     writer->ticket++;
-    enter_failed(writer, event, code);
+    enter_failed(writer, event, code, "it did not answer in time");
 }
 
 KvssWriterState
@@ -298,6 +301,14 @@ kvss_writer_status(KvssWriter *writer, KvssHresult *out_failure)
     if (out_failure)
         *out_failure = writer->failure;
     return writer->state;
+}
+
+char *
+kvss_writer_failure_message(KvssWriter *writer)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
+
+    return g_strdup(writer->failure_message);
 }
 
 bool

@@ -66,8 +66,9 @@ struct KvssWriter {
 
     KvssWriterState state; /* moved by the wrapper only */
     KvssHresult failure;   /* first error; KVSS_S_OK when none */
+    char *failure_message; /* (nullable) what it said with that */
 
-    /* The wrapper's own. The lock guards these, state and failure; never held over a call. */
+    /* The wrapper's own. The lock guards these, state and failures; never held over a call. */
     GMutex lock;
     KvssEvent last;        /* delivered last; KVSS_EVENT_N: none yet */
     guint64 ticket;        /* of the call whose answer still counts */
@@ -116,6 +117,9 @@ void kvss_writer_fail(KvssWriter *writer, KvssEvent event, KvssHresult code);
  * GatherWriterStatus for one writer. Threads: any.
  */
 KvssWriterState kvss_writer_status(KvssWriter *writer, KvssHresult *out_failure);
+
+/** What it said with its first error; NULL when there was none. Free with g_free. Threads: any. */
+char *kvss_writer_failure_message(KvssWriter *writer);
 
 /** Would kvss_writer_send() deliver this event now? */
 bool kvss_writer_may_send(KvssWriter *writer, KvssEvent event);
