@@ -7,7 +7,9 @@
  */
 #pragma once
 
-#include "vss/snapshot-set.h"
+#include "../vss/snapshot-set.h"
+
+G_BEGIN_DECLS
 
 struct KvssSource;
 
@@ -129,3 +131,5 @@ void kvss_provider_delete_copies(KvssProvider *p, KvssSnapshotSet *set);
 void kvss_provider_abort(KvssProvider *p, KvssSnapshotSet *set);
 void kvss_provider_free(KvssProvider *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssProvider, kvss_provider_free)
+
+G_END_DECLS

@@ -7,8 +7,10 @@
  */
 #pragma once
 
-#include "base/error.h"
-#include "vss/vss.h"
+#include "../base/error.h"
+#include "vss.h"
+
+G_BEGIN_DECLS
 
 struct KvssDomain; /* host/domain.h; only the VM writer and its providers look inside */
 
@@ -158,3 +160,5 @@ KvssFile *kvss_component_find_file(const KvssComponent *component, const char *n
 
 /** Sets a string field: frees the old one, copies the new one. */
 void kvss_set_string(char **field, const char *value);
+
+G_END_DECLS

@@ -6,8 +6,11 @@
  */
 #pragma once
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+G_BEGIN_DECLS
 
 typedef enum {
     KVSS_EVENT_IDENTIFY,
@@ -167,3 +170,5 @@ typedef enum {
     KVSS_RS_ALL = 2,    /* everything was */
     KVSS_RS_FAILED = 3, /* some was: the component is damaged */
 } KvssRestoreStatus;
+
+G_END_DECLS

@@ -8,7 +8,9 @@
  */
 #pragma once
 
-#include "vss/snapshot-set.h"
+#include "../vss/snapshot-set.h"
+
+G_BEGIN_DECLS
 
 typedef struct KvssWriter KvssWriter;
 
@@ -140,3 +142,5 @@ typedef enum {
 
 #define KVSS_WRITER_ERROR (kvss_writer_error_quark())
 GQuark kvss_writer_error_quark(void);
+
+G_END_DECLS
