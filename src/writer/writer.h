@@ -91,8 +91,10 @@ void kvss_writer_clear(KvssWriter *writer);
  * function that is NULL succeeds. Does not enforce the time limit: the
  * coordinator does.
  *
- * The failure code is that of the first component that failed, else it follows
- * from the error. An event at the wrong moment is KVSS_WRITER_ERROR_BAD_STATE
+ * Anything that speaks of a failure is one: false, an error set, or a component
+ * marked with kvss_component_fail() meanwhile (VSS: SetWriterFailure, return true).
+ * The failure code is that of the first component that failed in the event, else it
+ * follows from the error. An event at the wrong moment is KVSS_WRITER_ERROR_BAD_STATE
  * and leaves the state alone. A call that comes back after kvss_writer_fail() or
  * an Abort has no say in the state any more and is KVSS_WRITER_ERROR_TIMEOUT.
  *
