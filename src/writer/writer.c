@@ -320,8 +320,17 @@ kvss_writer_failure_message(KvssWriter *writer)
 }
 
 bool
+kvss_writer_has_dropped_out(const KvssWriter *writer)
+{
+    /* The lock is what is not const. */
+    return kvss_writer_status((KvssWriter *) writer, NULL) == KVSS_WS_FAILED_AT_IDENTIFY;
+}
+
+bool
 kvss_writer_is_involved(const KvssWriter *writer, const KvssSnapshotSet *set)
 {
+    if (kvss_writer_has_dropped_out(writer))
+        return false;
     for (guint i = 0; i < writer->components->len; i++)
         if (g_ptr_array_find(set->components, g_ptr_array_index(writer->components, i), NULL))
             return true;

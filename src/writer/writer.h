@@ -128,6 +128,12 @@ char *kvss_writer_failure_message(KvssWriter *writer);
 /** Would kvss_writer_send() deliver this event now? */
 bool kvss_writer_may_send(KvssWriter *writer, KvssEvent event);
 
+/**
+ * True if it failed at Identify. It takes no part, and its components are not to be looked
+ * at: they are half of the truth, and an Identify that hangs may still add to them.
+ */
+bool kvss_writer_has_dropped_out(const KvssWriter *writer);
+
 /** True if one of @writer's components is chosen in @set. */
 bool kvss_writer_is_involved(const KvssWriter *writer, const KvssSnapshotSet *set);
 
