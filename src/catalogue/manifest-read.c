@@ -10,8 +10,8 @@
  * A VM's name and a disk's target are names, since files are called after them
  * again at restore. Places must lie below the VM's own folder.
  */
-#include "catalogue/members.h"
 #include "catalogue/manifest.h"
+#include "base/members.h"
 
 #include <string.h>
 
@@ -352,6 +352,16 @@ read_set(JsonObject *object, KvssManifest *manifest, GError **error)
            kvss_member_each(object, "events", EVENTS_MAX, read_event, manifest, error);
 }
 
+/* What is wrong with the text is one kind of error, whoever found it. */
+static void
+fail_as_ours(GError *error)
+{
+    if (!g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT))
+        return;
+    error->domain = KVSS_CATALOGUE_ERROR;
+    error->code = KVSS_CATALOGUE_ERROR_CORRUPT;
+}
+
 KvssManifest *
 kvss_manifest_from_json(GBytes *bytes, GError **error)
 {
@@ -363,6 +373,8 @@ kvss_manifest_from_json(GBytes *bytes, GError **error)
     else if ((root = kvss_members_parse(bytes, error)) &&
              read_set(json_node_get_object(root), manifest, error))
         return g_steal_pointer(&manifest);
+    if (error)
+        fail_as_ours(*error);
     g_prefix_error(error, "%s: ", KVSS_MANIFEST_NAME);
     return NULL;
 }

@@ -3,7 +3,7 @@
  *
  * Every function that takes a member's name leaves its output untouched when the
  * member is absent or null, unless it is required. Errors are
- * KVSS_CATALOGUE_ERROR_CORRUPT and name the member.
+ * KVSS_IO_ERROR_CORRUPT and name the member.
  */
 #pragma once
 

@@ -5,8 +5,7 @@
  * recurses without a limit. So a scan of our own goes first: outside strings it
  * lets only the characters of JSON pass, and counts.
  */
-#include "catalogue/members.h"
-#include "catalogue/manifest.h"
+#include "base/members.h"
 
 #include <math.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 #define VALUES_MAX 2000000u
 
 #define corrupt(error, ...) \
-    kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_CORRUPT, __VA_ARGS__)
+    kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT, __VA_ARGS__)
 
 /* The end of the string that begins at text[at], one past its quote; or 0. */
 static size_t
