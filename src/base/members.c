@@ -1,9 +1,10 @@
 /*
  * members.c - reading JSON that a stranger may have written
  *
- * json-glib takes more than JSON (comments, strings in single quotes) and
- * recurses without a limit. So a scan of our own goes first: outside strings it
- * lets only the characters of JSON pass, and counts.
+ * json-glib takes more than JSON (comments, strings in single quotes, a second
+ * document behind the first, a member that is there twice) and recurses without a
+ * limit. So a scan of our own goes first: outside strings it lets only the
+ * characters of JSON pass, and counts.
  */
 #include "base/members.h"
 
@@ -30,14 +31,19 @@ scan_string(const char *text, size_t length, size_t at)
     return 0;
 }
 
+/* @out_members: how many members the objects of the text have together. */
 static bool
-scan(const char *text, size_t length, GError **error)
+scan(const char *text, size_t length, unsigned *out_members, GError **error)
 {
     unsigned depth = 0, values = 0;
+    bool is_over = false;
 
+    *out_members = 0;
     for (size_t at = 0; at < length;) {
         char c = text[at];
 
+        if (is_over && !strchr(" \t\r\n", c))
+            return corrupt(error, "byte %zu comes after its end", at);
         if (c == '"') {
             at = scan_string(text, length, at);
             if (at == 0)
@@ -50,6 +56,8 @@ scan(const char *text, size_t length, GError **error)
             return corrupt(error, "nested deeper than %d", DEPTH_MAX);
         if ((c == '}' || c == ']') && depth-- == 0)
             return corrupt(error, "byte %zu closes what was not open", at);
+        is_over |= depth == 0 && (c == '}' || c == ']');
+        *out_members += c == ':';
         if (strchr("{[,", c) && ++values > VALUES_MAX)
             return corrupt(error, "more than %u values", VALUES_MAX);
         at++;
@@ -57,11 +65,30 @@ scan(const char *text, size_t length, GError **error)
     return true;
 }
 
+/* The parser keeps the last of two members of one name: then there are fewer than were written. */
+static unsigned
+count_members(JsonNode *node)
+{
+    g_autoptr(GList) values = NULL;
+    unsigned n = 0;
+
+    if (JSON_NODE_HOLDS_OBJECT(node)) {
+        values = json_object_get_values(json_node_get_object(node));
+        n = json_object_get_size(json_node_get_object(node));
+    } else if (JSON_NODE_HOLDS_ARRAY(node)) {
+        values = json_array_get_elements(json_node_get_array(node));
+    }
+    for (GList *value = values; value; value = value->next)
+        n += count_members(value->data);
+    return n;
+}
+
 JsonNode *
 kvss_members_parse(GBytes *bytes, GError **error)
 {
     g_autoptr(JsonParser) parser = json_parser_new_immutable();
     g_autoptr(GError) problem = NULL;
+    unsigned members;
     gsize length = 0;
     const char *text = g_bytes_get_data(bytes, &length);
 
@@ -69,7 +96,7 @@ kvss_members_parse(GBytes *bytes, GError **error)
         corrupt(error, "is not UTF-8 text");
         return NULL;
     }
-    if (!scan(text, length, error))
+    if (!scan(text, length, &members, error))
         return NULL;
     if (!json_parser_load_from_data(parser, text, length, &problem)) {
         corrupt(error, "is no JSON: %s", problem->message);
@@ -77,6 +104,10 @@ kvss_members_parse(GBytes *bytes, GError **error)
     }
     if (!json_parser_get_root(parser) || !JSON_NODE_HOLDS_OBJECT(json_parser_get_root(parser))) {
         corrupt(error, "is not an object");
+        return NULL;
+    }
+    if (count_members(json_parser_get_root(parser)) != members) {
+        corrupt(error, "has a member twice");
         return NULL;
     }
     return json_parser_steal_root(parser);

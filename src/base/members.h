@@ -14,9 +14,9 @@
 /**
  * kvss_members_parse:
  *
- * Parses strict JSON whose top is an object. Depth and number of values are
- * counted before the parser sees the text: it recurses, and keeps about a
- * hundred bytes a value.
+ * Parses strict JSON whose top is an object, with nothing behind it and no member
+ * twice. Depth and number of values are counted before the parser sees the text:
+ * it recurses, and keeps about a hundred bytes a value.
  */
 JsonNode *kvss_members_parse(GBytes *text, GError **error);
 

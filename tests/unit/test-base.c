@@ -4,6 +4,7 @@
 #include "base/atomic-file.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/members.h"
 #include "base/undo.h"
 
 #include <errno.h>
@@ -136,6 +137,40 @@ test_atomic_file(void)
     g_assert_cmpint(g_rmdir(dir), ==, 0);
 }
 
+static void
+test_members(void)
+{
+    static const struct {
+        const char *text, *complaint; /* NULL: it is good */
+    } cases[] = {
+        { "{}", NULL },
+        { " {\"a\":[{\"a\":1},{\"a\":\":{\"}]}\n", NULL },
+        { "", "is not UTF-8 text" },
+        { "[{}]", "is not an object" },
+        { "{} {}", "byte 3 comes after its end" },
+        { "{\"a\":1}{\"a\":2}", "byte 7 comes after its end" },
+        { "{\"a\":1} x", "byte 8 comes after its end" },
+        { "{\"a\":1,\"b\":[{\"c\":1,\"c\":2}]}", "has a member twice" },
+        { "{\"a\":1", "is no JSON" },
+        { "{\"a", "a string has no end" },
+        { "}", "byte 0 closes what was not open" },
+        { "/* */ {}", "byte 0 is no JSON" },
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GBytes) bytes = g_bytes_new_static(cases[i].text, strlen(cases[i].text));
+        g_autoptr(GError) error = NULL;
+        g_autoptr(JsonNode) node = kvss_members_parse(bytes, &error);
+
+        g_test_message("%s", cases[i].text);
+        g_assert_true((node != NULL) == (cases[i].complaint == NULL));
+        if (!cases[i].complaint)
+            continue;
+        g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT);
+        g_assert_nonnull(strstr(error->message, cases[i].complaint));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -145,5 +180,6 @@ main(int argc, char **argv)
     g_test_add_func("/base/undo", test_undo);
     g_test_add_func("/base/fd", test_fd);
     g_test_add_func("/base/atomic-file", test_atomic_file);
+    g_test_add_func("/base/members", test_members);
     return g_test_run();
 }

@@ -207,7 +207,7 @@ static const struct {
     { DISK("\"target\":\"vda\",\"file\":\"vms/a/1\"},{\"size\":1,\"target\":\"vda\",\"file\":"
            "\"vms/a/2\""),
       "set.json: vms[0]: a: disks[1]: 'vda' is there twice" },
-    { DISK("\"target\":\"vda\",\"size\":1.5,\"file\":\"vms/a/1\""),
+    { VM(",\"disks\":[{\"target\":\"vda\",\"size\":1.5,\"file\":\"vms/a/1\"}]"),
       "set.json: vms[0]: a: disks[0]: size is not an integer" },
 };
 
