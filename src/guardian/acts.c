@@ -2,9 +2,11 @@
  * acts.c - how each thing a run does is taken back
  *
  * A guest that is frozen feels every millisecond, one that stands still nearly
- * as much, a job costs only space: that is the order.
+ * as much, a job costs only space: that is the order. A database of the host that is
+ * held feels it like a guest that stands still; its writer's program runs beside all that.
  */
 #include "guardian/acts.h"
+#include "guardian/acts-program.h"
 #include "guardian/acts-restore.h"
 #include "host/domain.h"
 
@@ -227,6 +229,7 @@ static const struct {
     [KVSS_ACT_PROCESS]      = { "process", 4, false, undo_process, NULL, "a helper process runs%.0s" },
     [KVSS_ACT_FILE]         = { "file", 5, false, undo_file, NULL, "file %s" },
     [KVSS_ACT_FOLDER]       = { "folder", 6, false, undo_folder, forward_folder, "work folder %s" },
+    [KVSS_ACT_PROGRAM]      = { "program", 1, false, kvss_act_undo_program, NULL, "writer %s may hold its data" },
     [KVSS_ACT_ASIDE]        = { "aside", 5, false, kvss_act_undo_aside, kvss_act_forward_aside, "%s was set aside" },
     [KVSS_ACT_UNDEFINE]     = { "undefine", 5, true, kvss_act_undo_undefine, NULL, "%s was taken away for a restore" },
     [KVSS_ACT_STOP]         = { "stop", 5, true, kvss_act_undo_stop, NULL, "%s was stopped for a restore" },
@@ -271,6 +274,12 @@ unsigned
 kvss_act_urgency(KvssActKind kind)
 {
     return kinds[kind].urgency;
+}
+
+bool
+kvss_act_is_apart(KvssActKind kind)
+{
+    return kind == KVSS_ACT_PROGRAM;
 }
 
 bool

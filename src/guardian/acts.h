@@ -19,6 +19,8 @@ typedef enum {
     KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
     KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did */
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
+    KVSS_ACT_PROGRAM,      /* name, path, set_id, event, components: a host's writer that may hold its data;
+                              event: the one that lets go, see acts-program.h */
     /* restore */
     KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep; saved (with uuid, name, run):
                               it is the managed save image of a VM that was saved before us */
@@ -46,6 +48,11 @@ char *kvss_act_describe(const KvssAct *act);
 
 /** 0 is undone first. */
 unsigned kvss_act_urgency(KvssActKind kind);
+/**
+ * True if the undo is somebody else's program, which takes as long as it likes: it is
+ * undone beside the others, and nobody waits for it.
+ */
+bool kvss_act_is_apart(KvssActKind kind);
 /** True if the act needs libvirt to be undone. */
 bool kvss_act_needs_host(KvssActKind kind);
 

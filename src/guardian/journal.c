@@ -18,6 +18,7 @@ struct KvssJournal {
     char *path;
     int fd;
     GMutex lock; /* one line at a time */
+    GMutex told; /* one word at a time */
 };
 
 static KvssJournal *
@@ -28,6 +29,7 @@ journal_new(int fd, const char *path)
     journal->fd = fd;
     journal->path = g_strdup(path);
     g_mutex_init(&journal->lock);
+    g_mutex_init(&journal->told);
     return journal;
 }
 
@@ -44,6 +46,7 @@ kvss_journal_free(KvssJournal *journal)
         return;
     kvss_fd_clear(&journal->fd);
     g_mutex_clear(&journal->lock);
+    g_mutex_clear(&journal->told);
     g_free(journal->path);
     g_free(journal);
 }
@@ -319,6 +322,30 @@ undo_or_forward(const KvssAct *act, bool forward, KvssHost *host, unsigned patie
                    : kvss_act_undo(act, host, patience_s, error);
 }
 
+/* One act, and its end. */
+static bool
+finish_act(KvssJournal *journal, const KvssAct *act, bool forward, KvssHost *host,
+           unsigned patience_s, KvssUndoTold told, gpointer data, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    bool ok = undo_or_forward(act, forward, host, patience_s, &problem)
+              && kvss_journal_write_end(journal, act->id, &problem);
+
+    g_mutex_lock(&journal->told);
+    if (told)
+        told(act, forward, problem, data);
+    g_mutex_unlock(&journal->told);
+    if (!ok)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    return ok;
+}
+
+static bool
+is_skipped(const KvssAct *act, GHashTable *skip)
+{
+    return skip && g_hash_table_contains(skip, GSIZE_TO_POINTER(act->id));
+}
+
 bool
 kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHashTable *skip,
                   KvssUndoTold told, gpointer data, GError **error)
@@ -331,20 +358,95 @@ kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHa
     g_ptr_array_sort(content.open, compare_urgency);
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
-        g_autoptr(GError) problem = NULL;
-        bool ok;
 
-        if (skip && g_hash_table_contains(skip, GSIZE_TO_POINTER(act->id))) {
-            all = false;
+        if (kvss_act_is_apart(act->kind))
             continue;
-        }
-        ok = undo_or_forward(act, content.is_forward, host, patience_s, &problem)
-            && kvss_journal_write_end(journal, act->id, &problem);
-        if (told)
-            told(act, content.is_forward, problem, data);
-        if (!ok && all)
-            g_propagate_error(error, g_steal_pointer(&problem));
-        all &= ok;
+        if (is_skipped(act, skip)
+            || !finish_act(journal, act, content.is_forward, host, patience_s, told, data,
+                           error && !*error ? error : NULL))
+            all = false;
     }
     return all;
+}
+
+/* ---- acts apart ---- */
+
+/* Nobody has more writers than that stuck at once; the others wait their turn. */
+#define APART_PARALLEL 16
+
+struct KvssApart {
+    KvssJournal *journal;
+    KvssJournalContent content;
+    KvssUndoTold told;
+    gpointer data;
+    GThreadPool *pool;
+    GMutex lock;   /* guards what follows */
+    bool ok;
+    GError *error; /* the first */
+};
+
+static void
+apart_fail(KvssApart *apart, GError *error)
+{
+    g_mutex_lock(&apart->lock);
+    apart->ok = false;
+    if (!apart->error)
+        apart->error = g_steal_pointer(&error);
+    g_mutex_unlock(&apart->lock);
+    g_clear_error(&error);
+}
+
+static void
+apart_one(gpointer act, gpointer user_data)
+{
+    KvssApart *apart = user_data;
+    GError *error = NULL;
+
+    if (!finish_act(apart->journal, act, apart->content.is_forward, NULL, 0, apart->told,
+                    apart->data, &error))
+        apart_fail(apart, error);
+}
+
+KvssApart *
+kvss_journal_start_apart(KvssJournal *journal, GHashTable *skip, KvssUndoTold told, gpointer data)
+{
+    KvssApart *apart = g_new0(KvssApart, 1);
+    GError *error = NULL;
+
+    apart->journal = journal;
+    apart->told = told;
+    apart->data = data;
+    apart->ok = true;
+    g_mutex_init(&apart->lock);
+    apart->pool = g_thread_pool_new(apart_one, apart, APART_PARALLEL, FALSE, NULL);
+    if (!kvss_journal_read(journal, &apart->content, &error)) {
+        apart_fail(apart, error);
+        return apart;
+    }
+    for (guint i = 0; i < apart->content.open->len; i++) {
+        KvssAct *act = g_ptr_array_index(apart->content.open, i);
+
+        if (!kvss_act_is_apart(act->kind))
+            continue;
+        if (is_skipped(act, skip))
+            apart->ok = false;
+        else
+            (void) g_thread_pool_push(apart->pool, act, NULL);
+    }
+    return apart;
+}
+
+bool
+kvss_apart_wait(KvssApart *apart, GError **error)
+{
+    bool ok;
+
+    g_thread_pool_free(apart->pool, FALSE, TRUE);
+    ok = apart->ok;
+    if (apart->error)
+        g_propagate_error(error, apart->error);
+    kvss_journal_content_clear(&apart->content);
+    g_mutex_clear(&apart->lock);
+    g_free(apart);
+    return ok;
 }

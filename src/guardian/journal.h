@@ -67,18 +67,36 @@ char *kvss_journal_alive_path(const char *path);
 /** Removes the file and the sign of life beside it. The run is over. */
 bool kvss_journal_remove(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** Called for each act: undone (@problem NULL) or not. One at a time for a journal, in several threads. */
+typedef void (*KvssUndoTold)(const KvssAct *act, bool forward, const GError *problem,
+                             gpointer data);
+
 /**
  * kvss_journal_undo:
  * @host: (nullable) where acts need libvirt
  * @patience_s: how long to wait for a guest that does not answer
  * @skip: (nullable) ids (as pointers) of acts to leave open
- * @told: (nullable) called for each act: undone (@problem NULL) or not
+ * @told: (nullable)
  *
  * Undoes what is open, most urgent first, then last first; or, after the point
- * of no return, completes it. Ends each act that worked. True if nothing is left.
+ * of no return, completes it. Ends each act that worked. Acts apart are left to
+ * kvss_journal_start_apart(). True if nothing else is left.
  */
-typedef void (*KvssUndoTold)(const KvssAct *act, bool forward, const GError *problem,
-                             gpointer data);
 bool kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s,
                        GHashTable *skip, KvssUndoTold told, gpointer data, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+typedef struct KvssApart KvssApart;
+
+/**
+ * kvss_journal_start_apart:
+ * @skip: (nullable) as above; looked at before this returns only
+ *
+ * Begins to undo the open acts that are apart (acts.h), in threads of their own.
+ * What they are told by must live until kvss_apart_wait().
+ */
+KvssApart *kvss_journal_start_apart(KvssJournal *journal, GHashTable *skip, KvssUndoTold told,
+                                    gpointer data);
+
+/** Waits for the end of it, and frees. True if none of them is left. */
+bool kvss_apart_wait(KvssApart *apart, GError **error) G_GNUC_WARN_UNUSED_RESULT;

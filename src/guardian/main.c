@@ -97,9 +97,9 @@ usable_host(Guardian *guardian, gint64 deadline_us)
     }
 }
 
-/* Guests are waited for; a folder that cannot be removed now is left to doctor. */
+/* Guests are waited for, and what a writer holds; a folder that cannot be removed now is left to doctor. */
 static bool
-is_guest_waiting(Guardian *guardian)
+is_anybody_waiting(Guardian *guardian)
 {
     g_auto(KvssJournalContent) content = { 0 };
 
@@ -108,7 +108,7 @@ is_guest_waiting(Guardian *guardian)
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
 
-        if (kvss_act_needs_host(act->kind))
+        if (kvss_act_needs_host(act->kind) || kvss_act_is_apart(act->kind))
             return true;
     }
     return false;
@@ -122,12 +122,16 @@ recover_all(Guardian *guardian)
     g_autoptr(GError) error = NULL;
 
     for (;;) {
+        /* First: libvirtd may be restarting, and a guest may not answer. */
+        KvssApart *apart = kvss_journal_start_apart(guardian->journal, NULL, tell, NULL);
         KvssHost *host = usable_host(guardian, g_get_monotonic_time() + CONNECT_LIMIT_US);
+        bool ok;
 
         g_clear_error(&error);
-        if (kvss_journal_undo(guardian->journal, host, TRY_S, NULL, tell, NULL, &error))
+        ok = kvss_journal_undo(guardian->journal, host, TRY_S, NULL, tell, NULL, &error);
+        if (kvss_apart_wait(apart, ok ? &error : NULL) && ok)
             break;
-        if (!is_guest_waiting(guardian) || g_get_monotonic_time() > deadline_us) {
+        if (!is_anybody_waiting(guardian) || g_get_monotonic_time() > deadline_us) {
             g_warning("%s", error->message);
             return EXIT_FAILURE;
         }
@@ -150,7 +154,6 @@ static bool
 try_one(Guardian *guardian, uint64_t id)
 {
     g_auto(KvssJournalContent) content = { 0 };
-    KvssHost *host = usable_host(guardian, g_get_monotonic_time() + CONNECT_LIMIT_US);
     g_autoptr(GError) error = NULL;
 
     if (!kvss_journal_read(guardian->journal, &content, &error)) {
@@ -159,11 +162,14 @@ try_one(Guardian *guardian, uint64_t id)
     }
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
+        KvssHost *host = NULL;
         bool ok;
 
         if (act->id != id)
             continue;
-        ok = host && kvss_act_undo(act, host, TRY_S, &error);
+        if (kvss_act_needs_host(act->kind))
+            host = usable_host(guardian, g_get_monotonic_time() + CONNECT_LIMIT_US);
+        ok = (host || !kvss_act_needs_host(act->kind)) && kvss_act_undo(act, host, TRY_S, &error);
         tell(act, false, error, NULL);
         return ok;
     }
@@ -232,6 +238,22 @@ ms_to_next_deadline(Guardian *guardian)
 
 /* ---- commands ---- */
 
+/* Armed already: from now on this limit holds. False: the last one has passed. */
+static bool
+arm(Guardian *guardian, uint64_t act, unsigned limit_ms)
+{
+    Armed armed = { act, g_get_monotonic_time() + (gint64) limit_ms * 1000, false };
+    Armed *before = find_armed(guardian, act);
+
+    if (before && before->fired)
+        return false;
+    if (before)
+        *before = armed;
+    else
+        g_array_append_val(guardian->armed, armed);
+    return true;
+}
+
 static void
 handle(Guardian *guardian, const char *command)
 {
@@ -239,10 +261,7 @@ handle(Guardian *guardian, const char *command)
     unsigned limit_ms;
 
     if (sscanf(command, "arm %" G_GUINT64_FORMAT " %u", &act, &limit_ms) == 2) {
-        Armed armed = { act, g_get_monotonic_time() + (gint64) limit_ms * 1000, false };
-
-        g_array_append_val(guardian->armed, armed);
-        answer("ok");
+        answer(arm(guardian, act, limit_ms) ? "ok" : "its limit has passed already");
     } else if (sscanf(command, "disarm %" G_GUINT64_FORMAT, &act) == 1) {
         Armed *armed = find_armed(guardian, act);
 

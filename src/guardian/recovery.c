@@ -91,6 +91,7 @@ recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GErr
     g_auto(KvssJournalContent) content = { 0 };
     g_autoptr(KvssHost) host = NULL;
     g_autoptr(GError) problem = NULL;
+    KvssApart *apart;
     bool ok;
 
     if (!journal || !kvss_journal_read(journal, &content, error))
@@ -99,10 +100,13 @@ recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GErr
         list_only(&content, report);
         return true;
     }
+    /* First: libvirt may let us wait. */
+    apart = kvss_journal_start_apart(journal, NULL, tell, report);
     if (needs_host(&content))
         host = kvss_host_open(content.uri ? content.uri : "qemu:///system", &problem);
     g_clear_error(&problem);
     ok = kvss_journal_undo(journal, host, PATIENCE_S, NULL, tell, report, &problem);
+    ok = kvss_apart_wait(apart, NULL) && ok;
     return !ok || kvss_journal_remove(journal, error);
 }
 

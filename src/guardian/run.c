@@ -36,7 +36,9 @@ struct KvssRun {
     GPtrArray *open; /* KvssAct, in the order they began */
     GHashTable *given_up; /* ids of acts that this process could not undo: the guardian's now */
     KvssActId folder_act;
+    GMutex starting; /* guards the two below while the guardian is started */
     int control;     /* to the guardian; -1 without one */
+    bool is_guarded; /* it has said "ready" */
 };
 
 /* ---- begin and end ---- */
@@ -106,6 +108,7 @@ kvss_run_begin(const char *state_dir, const char *scratch_dir, KvssHost *host, c
     run->open = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_act_free);
     run->given_up = g_hash_table_new(NULL, NULL);
     g_mutex_init(&run->lock);
+    g_mutex_init(&run->starting);
 
     /* QEMU gets through to the work folder; journals hold definitions with their secrets. */
     if (!make_folder(state_dir, 0711, error) || !make_folder(journals, 0700, error)
@@ -134,6 +137,7 @@ kvss_run_free(KvssRun *run)
     g_ptr_array_unref(run->open);
     g_hash_table_unref(run->given_up);
     g_mutex_clear(&run->lock);
+    g_mutex_clear(&run->starting);
     g_free(run->alive_path);
     g_free(run->id);
     g_free(run->state_dir);
@@ -281,16 +285,41 @@ run_forget_ended(KvssRun *run)
     g_ptr_array_set_free_func(content.open, NULL);
 }
 
+/* Where nothing else was said: what was given up before has been told. */
+static bool
+throw_left(GError **error)
+{
+    if (!error || *error)
+        return false;
+    return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY,
+                      "not everything could be undone yet: the guardian process goes on, and "
+                      "'kvss doctor' tells");
+}
+
+static GHashTable *
+run_given_up(KvssRun *run)
+{
+    GHashTable *copy = g_hash_table_new(NULL, NULL);
+    GHashTableIter iter;
+    gpointer id;
+
+    g_mutex_lock(&run->lock);
+    g_hash_table_iter_init(&iter, run->given_up);
+    while (g_hash_table_iter_next(&iter, &id, NULL))
+        g_hash_table_add(copy, id);
+    g_mutex_unlock(&run->lock);
+    return copy;
+}
+
 bool
 kvss_run_undo(KvssRun *run, GError **error)
 {
-    bool ok = kvss_journal_undo(run->journal, run->host, PATIENCE_S, run->given_up, note_outcome,
-                                run, error);
+    g_autoptr(GHashTable) given_up = run_given_up(run);
+    bool ok = kvss_journal_undo(run->journal, run->host, PATIENCE_S, given_up, note_outcome, run,
+                                error);
 
-    if (!ok && error && !*error)
-        (void) kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY,
-                          "not everything could be undone yet: the guardian process goes on, and "
-                          "'kvss doctor' tells");
+    if (!ok)
+        (void) throw_left(error);
 
     run_forget_ended(run);
     return ok;
@@ -362,15 +391,18 @@ guardian_spawn(KvssRun *run, int control, GError **error)
                                        kvss_host_uri(run->host), NULL);
 }
 
-bool
-kvss_run_start_guardian(KvssRun *run, GError **error)
+static bool
+start_guardian(KvssRun *run, GError **error)
 {
     int pair[2];
     char answer[64];
     g_autoptr(GSubprocess) process = NULL;
 
-    if (run->control >= 0)
+    if (run->is_guarded)
         return true;
+    if (run->control >= 0)
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
+                          "the guardian process could not be started");
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return kvss_throw_errno(error, errno, "socketpair");
     run->control = pair[0];
@@ -383,10 +415,22 @@ kvss_run_start_guardian(KvssRun *run, GError **error)
     }
     if (!guardian_ask(run, NULL, READY_LIMIT_MS, answer, sizeof answer, error))
         return false;
-    if (g_str_equal(answer, "ready"))
+    run->is_guarded = g_str_equal(answer, "ready");
+    if (run->is_guarded)
         return true;
     return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
                       "the guardian process cannot do its work: %s", answer);
+}
+
+bool
+kvss_run_start_guardian(KvssRun *run, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&run->starting);
+    ok = start_guardian(run, error);
+    g_mutex_unlock(&run->starting);
+    return ok;
 }
 
 /* One question at a time: the answers carry no number. */
@@ -432,10 +476,15 @@ kvss_run_disarm(KvssRun *run, KvssActId act, GError **error)
 bool
 kvss_run_finish(KvssRun *run, GError **error)
 {
+    g_autoptr(GHashTable) given_up = run_given_up(run);
+    KvssApart *apart = kvss_journal_start_apart(run->journal, given_up, note_outcome, run);
+    bool undone = kvss_run_undo(run, error);
     bool ok;
 
-    if (!kvss_run_undo(run, error))
-        return false; /* the guardian and doctor go on with the journal */
+    ok = kvss_apart_wait(apart, undone ? error : NULL) && undone;
+    run_forget_ended(run);
+    if (!ok)
+        return throw_left(error); /* the guardian and doctor go on with the journal */
     ok = kvss_journal_remove(run->journal, error);
     if (run->control >= 0)
         (void) send(run->control, "done", strlen("done"), MSG_NOSIGNAL);

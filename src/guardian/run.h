@@ -48,7 +48,7 @@ const char *kvss_run_folder(const KvssRun *run);
  *
  * Starts the guardian process and waits for its "ready" (it holds a connection
  * of its own by then; on qemu:///embed it connects when it must act). Before any
- * freeze. Started already: does nothing.
+ * freeze. Started already: does nothing. Threads: any.
  */
 bool kvss_run_start_guardian(KvssRun *run, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
@@ -71,7 +71,7 @@ bool kvss_run_act_undo(KvssRun *run, KvssActId act, GError **error);
  * kvss_run_arm:
  *
  * The guardian undoes @act by itself when @limit_ms pass without disarm, whatever
- * this process does. When this returns the guardian has confirmed. Errors: the
+ * this process does. Armed already: this limit takes the place of the one before. When this returns the guardian has confirmed. Errors: the
  * guardian is gone (do not go on).
  */
 bool kvss_run_arm(KvssRun *run, KvssActId act, unsigned limit_ms, GError **error)
@@ -88,7 +88,10 @@ bool kvss_run_disarm(KvssRun *run, KvssActId act, GError **error) G_GNUC_WARN_UN
  */
 bool kvss_run_point_of_no_return(KvssRun *run, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/** Undoes every open act (most urgent first, else last first). What cannot be undone is logged and stays open. */
+/**
+ * Undoes every open act (most urgent first, else last first) but those apart (acts.h), which
+ * are their writer's. What cannot be undone is logged and stays open.
+ */
 bool kvss_run_undo(KvssRun *run, GError **error);
 
 /** The end: every act was ended or is undone now; journal and work folder go, the guardian is dismissed. */

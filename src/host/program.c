@@ -267,7 +267,8 @@ child_clear(Child *child)
 static char *
 last_words(const GByteArray *said)
 {
-    g_autofree char *text = g_strndup((const char *) said->data, said->len);
+    /* One that said nothing has no data at all. */
+    g_autofree char *text = g_strndup(said->len ? (const char *) said->data : "", said->len);
     g_autofree char *valid = g_utf8_make_valid(text, -1);
     const char *line = strrchr(g_strchomp(valid), '\n');
     g_autoptr(GString) words = g_string_new(NULL);

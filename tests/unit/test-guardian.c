@@ -205,6 +205,16 @@ test_in_time(Fixture *f, gconstpointer data)
     g_assert_true(exists(path));
 }
 
+/* Where the tests of programs keep theirs. Borrowed. */
+static const char *
+program_path(const char *state)
+{
+    static char *path;
+
+    g_free(path);
+    return path = g_build_filename(state, "program", NULL);
+}
+
 /* The process dies with an act open: what it held goes away without it. */
 static void
 test_death(Fixture *f, gconstpointer data)
@@ -225,6 +235,9 @@ test_death(Fixture *f, gconstpointer data)
     g_assert_true(goes_away(journal));
 }
 
+static KvssActId
+begin_program(KvssRun *run, const char *path);
+
 static int
 die(const char *state)
 {
@@ -234,6 +247,8 @@ die(const char *state)
 
     start_guardian(run);
     g_free(make_file(&f, run, "orphan", &act));
+    if (exists(program_path(state)))
+        (void) begin_program(run, program_path(state));
     (void) raise(SIGKILL);
     return 1;
 }
@@ -335,6 +350,165 @@ test_damaged_journal(Fixture *f, gconstpointer data)
     kvss_recovery_report_clear(&report);
 }
 
+/* ---- writers that are programs ---- */
+
+/* In a folder that nobody else can write to; it notes what it is told. */
+static char *
+make_program(Fixture *f, const char *more)
+{
+    char *path = g_strdup(program_path(f->state));
+    g_autofree char *text = g_strdup_printf(
+        "#!/bin/sh\n%s\necho \"$1 $KVSS_EVENT $KVSS_SET_ID $(cat)\" >> %s/told\n", more, f->state);
+
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+    g_assert_cmpint(g_chmod(path, 0755), ==, 0);
+    return path;
+}
+
+static KvssActId
+begin_program(KvssRun *run, const char *path)
+{
+    JsonObject *details = json_object_new();
+    JsonArray *components = json_array_new();
+    KvssActId act;
+
+    json_array_add_string_element(components, "inventory");
+    json_object_set_string_member(details, "name", "sqlite");
+    json_object_set_string_member(details, "path", path);
+    json_object_set_string_member(details, "set_id", ID);
+    json_object_set_string_member(details, "event", "abort");
+    json_object_set_array_member(details, "components", components);
+    act = kvss_run_act_begin(run, KVSS_ACT_PROGRAM, details, NULL);
+    g_assert_cmpuint(act, !=, 0);
+    return act;
+}
+
+/* What it was told, one line a call; "" when nothing. Free with g_free. */
+static char *
+told(Fixture *f)
+{
+    g_autofree char *path = g_build_filename(f->state, "told", NULL);
+    char *text = NULL;
+
+    return g_file_get_contents(path, &text, NULL, NULL) ? text : g_strdup("");
+}
+
+#define TOLD(event)                                                                     \
+    event " " event " " ID " {\"version\":1,\"event\":\"" event "\",\"set_id\":\"" ID \
+          "\",\"components\":[\"inventory\"]}\n"
+#define TOLD_BOTH TOLD("abort") TOLD("backup-shutdown")
+
+/* A run's own undo leaves it to its writer; at the end of the run it is undone, once. */
+static void
+test_program(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *program = make_program(f, "");
+    g_autofree char *before = NULL, *after = NULL;
+    KvssActId act = begin_program(run, program);
+
+    g_assert_true(kvss_run_undo(run, &error));
+    before = told(f);
+    g_assert_cmpstr(before, ==, "");
+    g_assert_true(kvss_run_finish(run, &error));
+    g_assert_no_error(error);
+    g_assert_true(kvss_run_act_undo(run, act, &error)); /* it is gone */
+    after = told(f);
+    g_assert_cmpstr(after, ==, TOLD_BOTH);
+}
+
+/* The limit passes: the guardian tells it. A second arming moves the limit. */
+static void
+test_program_limit(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *program = make_program(f, ""), *mark = NULL, *text = NULL;
+    KvssActId act;
+    gint64 deadline_us = g_get_monotonic_time() + LIMIT_US;
+
+    start_guardian(run);
+    act = begin_program(run, program);
+    g_assert_true(kvss_run_arm(run, act, 600 * 1000, &error));
+    g_assert_true(kvss_run_arm(run, act, 100, &error));
+    do {
+        g_clear_pointer(&text, g_free);
+        g_usleep(10 * 1000);
+        text = told(f);
+    } while (!strstr(text, "backup-shutdown\"") && g_get_monotonic_time() < deadline_us);
+    g_assert_cmpstr(text, ==, TOLD_BOTH);
+    g_assert_false(kvss_run_arm(run, act, 600 * 1000, NULL)); /* too late */
+    g_assert_false(kvss_run_disarm(run, act, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT);
+    g_clear_error(&error);
+    g_assert_true(kvss_run_finish(run, &error));
+}
+
+/* The run dies: the guardian tells it, beside all else that is open. */
+static void
+test_program_death(Fixture *f, gconstpointer data)
+{
+    g_autofree char *program = make_program(f, "");
+    g_autofree char *text = NULL;
+
+    test_death(f, NULL);
+    text = told(f);
+    g_assert_cmpstr(text, ==, TOLD_BOTH);
+}
+
+/* Both died, and the program is not what it was: it is not run, and a person is told. */
+static void
+test_program_not_trusted(Fixture *f, gconstpointer data)
+{
+    g_autofree char *program = make_program(f, "");
+    g_autofree char *journal = journal_path(f);
+    g_autofree char *before = NULL, *after = NULL;
+    g_autoptr(GError) error = NULL;
+    KvssRun *run = begin(f);
+    KvssRecoveryReport report;
+
+    (void) begin_program(run, program);
+    kvss_run_free(run);
+    g_assert_cmpint(g_chmod(program, 0777), ==, 0);
+    g_assert_true(kvss_recovery_run(f->state, false, 0, &report, &error));
+    before = told(f);
+    g_assert_cmpstr(before, ==, "");
+    g_assert_cmpuint(report.left->len, ==, 1);
+    g_assert_nonnull(strstr(g_ptr_array_index(report.left, 0), "writer sqlite may hold its data"));
+    g_assert_nonnull(strstr(g_ptr_array_index(report.left, 0), "can be written by others"));
+    kvss_recovery_report_clear(&report);
+    g_assert_true(exists(journal));
+
+    g_assert_cmpint(g_chmod(program, 0755), ==, 0);
+    g_assert_true(kvss_recovery_run(f->state, false, 0, &report, &error));
+    after = told(f);
+    g_assert_cmpstr(after, ==, TOLD_BOTH);
+    g_assert_cmpuint(report.left->len, ==, 0);
+    kvss_recovery_report_clear(&report);
+    g_assert_false(exists(journal));
+}
+
+/* One that refuses keeps the journal; the last event came to it all the same. */
+static void
+test_program_refuses(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *program
+        = make_program(f, "test $1 = backup-shutdown || { echo 'cannot let go' >&2; exit 3; }");
+    g_autofree char *journal = journal_path(f), *text = NULL;
+
+    (void) begin_program(run, program);
+    g_test_expect_message("kvss-guardian", G_LOG_LEVEL_WARNING, "*cannot let go*");
+    g_assert_false(kvss_run_finish(run, &error));
+    g_test_assert_expected_messages();
+    g_assert_nonnull(strstr(error->message, "abort: ended with status 3: cannot let go"));
+    text = told(f);
+    g_assert_cmpstr(text, ==, TOLD("backup-shutdown"));
+    g_assert_true(exists(journal));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -350,6 +524,11 @@ main(int argc, char **argv)
     ADD("death", test_death);
     ADD("recovery", test_recovery);
     ADD("recovery-leaves-the-living", test_recovery_leaves_the_living);
+    ADD("program", test_program);
+    ADD("program-limit", test_program_limit);
+    ADD("program-death", test_program_death);
+    ADD("program-not-trusted", test_program_not_trusted);
+    ADD("program-refuses", test_program_refuses);
     ADD("torn-journal", test_torn_journal);
     ADD("damaged-journal", test_damaged_journal);
     return g_test_run();
