@@ -131,6 +131,26 @@ kvss_journal_open_dead(const char *path, GError **error)
     return journal_new(kvss_fd_steal(&fd), path);
 }
 
+KvssJournal *
+kvss_journal_open_look(const char *path, GError **error)
+{
+    kvss_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0) {
+        kvss_throw_errno(error, errno, "open journal %s", path);
+        return NULL;
+    }
+    return journal_new(kvss_fd_steal(&fd), path);
+}
+
+bool
+kvss_journal_is_held(const char *path)
+{
+    kvss_autofd int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
 bool
 kvss_journal_write_act(KvssJournal *journal, const KvssAct *act, GError **error)
 {
@@ -160,6 +180,16 @@ kvss_journal_write_forward(KvssJournal *journal, GError **error)
     return journal_append(journal, object, error);
 }
 
+bool
+kvss_journal_write_claim(KvssJournal *journal, const char *id, const char *name, GError **error)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "claim", id);
+    json_object_set_string_member(object, "name", name);
+    return journal_append(journal, object, error);
+}
+
 /* ---- reading ---- */
 
 void
@@ -169,6 +199,7 @@ kvss_journal_content_clear(KvssJournalContent *content)
     g_clear_pointer(&content->purpose, g_free);
     g_clear_pointer(&content->uri, g_free);
     g_clear_pointer(&content->open, g_ptr_array_unref);
+    g_clear_pointer(&content->claims, g_ptr_array_unref);
 }
 
 static const char *
@@ -216,6 +247,8 @@ content_add_line(KvssJournalContent *content, JsonObject *line, GError **error)
         content_end_act(content, (uint64_t) json_object_get_int_member(line, "end"));
     } else if (json_object_has_member(line, "forward")) {
         content->is_forward = true;
+    } else if (json_object_has_member(line, "claim")) {
+        g_ptr_array_add(content->claims, g_strdup(string_member(line, "claim")));
     } else if (json_object_has_member(line, "run")) {
         content->id = g_strdup(string_member(line, "run"));
         content->purpose = g_strdup(string_member(line, "purpose"));
@@ -257,6 +290,7 @@ kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **error)
     if (!text)
         return false;
     content.open = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_act_free);
+    content.claims = g_ptr_array_new_with_free_func(g_free);
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         g_autoptr(JsonNode) node = NULL;
         g_autoptr(GError) local = NULL;

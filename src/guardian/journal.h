@@ -6,6 +6,7 @@
  *   {"run":ID,"version":1,"purpose":"backup","uri":"qemu:///system","pid":123}
  *   {"act":1,"kind":"freeze","details":{"uuid":"...","name":"web01"}}
  *   {"end":1}
+ *   {"claim":"6f1c...","name":"web01"}
  *   {"forward":true}
  *
  * The process and its guardian append to it. A last line without its newline
@@ -27,6 +28,12 @@ KvssJournal *kvss_journal_from_fd(int fd, const char *path);
 /** Opens an existing one; BUSY when its run, or its guardian, holds the lock. */
 KvssJournal *kvss_journal_open_dead(const char *path, GError **error);
 
+/** Opens one only to read it, whoever holds it: a live run's journal grows. */
+KvssJournal *kvss_journal_open_look(const char *path, GError **error);
+
+/** Does somebody hold the lock of this file? For journals and the sign of life beside them. */
+bool kvss_journal_is_held(const char *path);
+
 void kvss_journal_free(KvssJournal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssJournal, kvss_journal_free)
 
@@ -39,6 +46,8 @@ bool kvss_journal_write_act(KvssJournal *journal, const KvssAct *act, GError **e
 bool kvss_journal_write_end(KvssJournal *journal, uint64_t act, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_journal_write_forward(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_journal_write_claim(KvssJournal *journal, const char *id, const char *name,
+                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** What a journal says. */
 typedef struct {
@@ -46,6 +55,7 @@ typedef struct {
     gint64 pid;
     bool is_forward;
     GPtrArray *open; /* (element-type KvssAct) acts without an end, in the order they began */
+    GPtrArray *claims; /* (element-type char*) ids of what no other run may use meanwhile */
 } KvssJournalContent;
 
 /** A line that is no JSON, or of an unknown kind, is KVSS_IO_ERROR_CORRUPT: better a person looks. */

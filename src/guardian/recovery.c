@@ -2,13 +2,10 @@
  * recovery.c - what dead runs left behind, found and undone
  */
 #include "guardian/recovery.h"
-#include "base/fd.h"
 #include "guardian/journal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 /* A guest that does not answer is not waited for: the report names it. */
@@ -23,21 +20,13 @@ kvss_recovery_report_clear(KvssRecoveryReport *report)
     g_clear_pointer(&report->left, g_ptr_array_unref);
 }
 
-static bool
-is_locked(const char *path)
-{
-    kvss_autofd int fd = open(path, O_RDWR | O_CLOEXEC);
-
-    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-}
-
 /* The journal is held: by a live run, or by the guardian of a dead one? */
 static bool
 is_alive(const char *journal_path)
 {
     g_autofree char *alive = kvss_journal_alive_path(journal_path);
 
-    return is_locked(alive);
+    return kvss_journal_is_held(alive);
 }
 
 /* True once nobody holds the journal; a live run is not waited for. */
@@ -46,7 +35,7 @@ wait_for_guardian(const char *path, unsigned wait_s)
 {
     gint64 deadline_us = g_get_monotonic_time() + (gint64) wait_s * G_USEC_PER_SEC;
 
-    while (is_locked(path)) {
+    while (kvss_journal_is_held(path)) {
         if (is_alive(path) || g_get_monotonic_time() > deadline_us)
             return false;
         g_usleep(POLL_INTERVAL_US);
@@ -135,7 +124,7 @@ remove_stale_sign(const char *path)
     g_autofree char *stem = g_strndup(path, strlen(path) - strlen(".alive"));
     g_autofree char *journal = g_strconcat(stem, ".journal", NULL);
 
-    if (access(journal, F_OK) < 0 && !is_locked(path))
+    if (access(journal, F_OK) < 0 && !kvss_journal_is_held(path))
         (void) unlink(path);
 }
 

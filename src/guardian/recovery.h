@@ -3,9 +3,7 @@
  */
 #pragma once
 
-#include "../base/error.h"
-
-G_BEGIN_DECLS
+#include "base/error.h"
 
 /** Enough for anything but a guest that does not answer. */
 #define KVSS_RECOVERY_WAIT_S 120
@@ -33,5 +31,3 @@ void kvss_recovery_report_clear(KvssRecoveryReport *report);
  */
 bool kvss_recovery_run(const char *state_dir, bool dry_run, unsigned wait_s,
                        KvssRecoveryReport *out_report, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-
-G_END_DECLS

@@ -3,6 +3,7 @@
  */
 #include "guardian/run.h"
 #include "base/fd.h"
+#include "guardian/claims.h"
 #include "guardian/journal.h"
 
 #include <errno.h>
@@ -155,6 +156,12 @@ const char *
 kvss_run_folder(const KvssRun *run)
 {
     return run->folder;
+}
+
+bool
+kvss_run_claim(KvssRun *run, const char *id, const char *name, GError **error)
+{
+    return kvss_claims_add(run->journal, id, name, error);
 }
 
 /* ---- acts ---- */

@@ -44,6 +44,19 @@ const char *kvss_run_id(const KvssRun *run);
 const char *kvss_run_folder(const KvssRun *run);
 
 /**
+ * kvss_run_claim:
+ * @id: of what is claimed: a VM's UUID, or whatever names a component for good
+ * @name: for people
+ *
+ * From here until the run is over, and until its guardian has cleaned up after it, no
+ * other run with the same state folder can have it. Twice does no harm.
+ *
+ * Errors: KVSS_IO_ERROR_BUSY, naming the run that holds it. Blocks: on disk.
+ */
+bool kvss_run_claim(KvssRun *run, const char *id, const char *name, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
  * kvss_run_start_guardian:
  *
  * Starts the guardian process and waits for its "ready" (it holds a connection

@@ -509,6 +509,56 @@ test_program_refuses(Fixture *f, gconstpointer data)
     g_assert_true(exists(journal));
 }
 
+/* ---- claims ---- */
+
+#define OTHER_ID "22222222-2222-4333-8444-555555555555"
+
+static KvssRun *
+begin_other(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRun *run = kvss_run_begin(f->state, NULL, f->host, OTHER_ID, "restore", &error);
+
+    g_assert_no_error(error);
+    return run;
+}
+
+/* What one run has, another cannot have; when the first one is over, it can. */
+static void
+test_claim(Fixture *f, gconstpointer data)
+{
+    KvssRun *first = begin(f), *second = begin_other(f);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(kvss_run_claim(first, "uuid-web", "web", &error));
+    g_assert_true(kvss_run_claim(first, "uuid-web", "web", &error));
+    g_assert_true(kvss_run_claim(second, "uuid-db", "db", &error));
+    g_assert_false(kvss_run_claim(second, "uuid-web", "web", &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY);
+    g_assert_nonnull(strstr(error->message, "web is in use by another run (backup, set " ID));
+    g_clear_error(&error);
+
+    g_assert_true(kvss_run_finish(first, NULL));
+    kvss_run_free(first);
+    g_assert_true(kvss_run_claim(second, "uuid-web", "web", &error));
+    g_assert_true(kvss_run_finish(second, NULL));
+    kvss_run_free(second);
+}
+
+/* A run that died claims nothing: its journal lies there and nobody holds it. */
+static void
+test_claim_of_the_dead(Fixture *f, gconstpointer data)
+{
+    KvssRun *first = begin(f), *second = begin_other(f);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(kvss_run_claim(first, "uuid-web", "web", &error));
+    kvss_run_free(first); /* not finished, and without a guardian */
+    g_assert_true(kvss_run_claim(second, "uuid-web", "web", &error));
+    g_assert_true(kvss_run_finish(second, NULL));
+    kvss_run_free(second);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -531,5 +581,7 @@ main(int argc, char **argv)
     ADD("program-refuses", test_program_refuses);
     ADD("torn-journal", test_torn_journal);
     ADD("damaged-journal", test_damaged_journal);
+    ADD("claim", test_claim);
+    ADD("claim-of-the-dead", test_claim_of_the_dead);
     return g_test_run();
 }

@@ -244,12 +244,18 @@ class Beside(GuardianCase):
         self.assertNothingLeft()
 
     def test_second_backup_of_the_same_vm(self):
+        self.backup("web")
         before = len(self.kvss.backups())
         running = self.start_and_reach("copy", seconds=1)
         running.signal(signal.SIGSTOP)      # as long as it takes
         begin = time.monotonic()
         result = self.kvss("backup", "web")
         self.assertFailed(result, 1, "web")
+        self.assertIn("in use by another run (backup, set ", result.stderr)
+        self.assertIn("process %d)" % running.process.pid, result.stderr)
+        self.assertIn("(VSS_E_SNAPSHOT_SET_IN_PROGRESS, 0x80042316)", result.stderr)
+        self.assertEqual(result.error["hresult"], "0x80042316")
+        self.assertFailed(self.kvss("restore", "latest", "web", "--yes"), 1, "web")
         self.assertLess(time.monotonic() - begin, 25, "it waited for libvirt's job lock")
         self.assertTrue(self.web.writes(3))
         running.signal(signal.SIGCONT)

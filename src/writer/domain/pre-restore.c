@@ -11,6 +11,7 @@
 #include "host/domain.h"
 #include "host/image.h"
 #include "writer/domain/restore-steps.h"
+#include "writer/domain/vm.h"
 #include "writer/writer.h"
 
 #include <errno.h>
@@ -416,6 +417,7 @@ kvss_vm_pre_restore(KvssHost *host, KvssSnapshotSet *set, GError **error)
         GError *problem = NULL;
 
         if (!kvss_check_cancelled(set->cancellable, &problem)
+            || !kvss_vm_claim(component, set, &problem)
             || !component_aside(host, set, component, &problem))
             return throw_taken_back(set, component, problem, error);
     }

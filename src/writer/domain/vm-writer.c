@@ -194,6 +194,44 @@ look_again(KvssVm *vm, GError **error)
                       "no method can back it up (%s); leave it out with --exclude", why->str);
 }
 
+/* Two sets over one VM would cut it twice and end each other's job. */
+static bool
+claim_all(GPtrArray *vms, KvssSnapshotSet *set, GError **error)
+{
+    for (guint i = 0; i < vms->len; i++)
+        if (!kvss_vm_claim(((KvssVm *) g_ptr_array_index(vms, i))->component, set, error))
+            return false;
+    return true;
+}
+
+/*
+ * The shadow copy of a provider that cuts after the guest's own instant must be
+ * brought back to it in PostSnapshot, which needs a copy that can be written to.
+ */
+static bool
+check_auto_recovery(GPtrArray *vms, const KvssSnapshotSet *set, GError **error)
+{
+    for (guint i = 0; i < vms->len; i++) {
+        KvssVm *vm = g_ptr_array_index(vms, i);
+
+        for (guint k = 0; k < vm->component->disks->len; k++) {
+            const KvssDisk *disk = g_ptr_array_index(vm->component->disks, k);
+
+            if (!disk->needs_rollback || vm->method != KVSS_METHOD_CHILD_SNAPSHOT
+                || !(set->context & KVSS_ATTR_NO_AUTORECOVERY))
+                continue;
+            kvss_component_fail(vm->component, KVSS_E_WRITERERROR_NONRETRYABLE,
+                                "child-snapshot is not possible without auto-recovery: provider "
+                                "%s cuts disk %s after the guest's own snapshot, and the context "
+                                "forbids to roll the copy back (VSS_VOLSNAP_ATTR_NO_AUTORECOVERY)",
+                                disk->provider, disk->target);
+            return kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_POLICY, "%s: %s",
+                              vm->component->display_name, vm->component->failure_message);
+        }
+    }
+    return true;
+}
+
 static bool
 is_any_alive(GPtrArray *vms)
 {
@@ -247,7 +285,9 @@ vm_writer_prepare_for_backup(KvssWriter *writer, KvssSnapshotSet *set, GError **
     VmWriter *self = (VmWriter *) writer;
     g_autoptr(GPtrArray) vms = selected_with(self, KVSS_METHOD_NONE);
 
-    if (!for_each(vms, look_again, LOOK_PARALLEL, false, set->cancellable, error))
+    if (!claim_all(vms, set, error)
+        || !for_each(vms, look_again, LOOK_PARALLEL, false, set->cancellable, error)
+        || !check_auto_recovery(vms, set, error))
         return false;
     if (is_any_alive(vms) && !kvss_run_start_guardian(set->run, error))
         return false;
