@@ -7,10 +7,8 @@
  */
 #pragma once
 
-#include "manifest.h"
-#include "../repository/repository.h"
-
-G_BEGIN_DECLS
+#include "catalogue/manifest.h"
+#include "repository/repository.h"
 
 #define KVSS_CATALOGUE_TAG "kvss"
 
@@ -74,5 +72,3 @@ struct KvssSource *kvss_backup_open_file(KvssRepository *repository, const KvssB
 GBytes *kvss_backup_read_file(KvssRepository *repository, const KvssBackup *backup,
                               const KvssManifestVm *vm, const KvssFile *file, size_t max_length,
                               GError **error);
-
-G_END_DECLS

@@ -17,10 +17,8 @@
  */
 #pragma once
 
-#include "events.h"
-#include "../vss/snapshot-set.h"
-
-G_BEGIN_DECLS
+#include "coordinator/events.h"
+#include "vss/snapshot-set.h"
 
 struct KvssWriter;
 struct KvssProvider;
@@ -188,5 +186,3 @@ typedef struct {
     KvssHresult result;
 } KvssEventRecord;
 GArray *kvss_coordinator_history(KvssCoordinator *coordinator);
-
-G_END_DECLS

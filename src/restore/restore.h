@@ -12,10 +12,8 @@
  */
 #pragma once
 
-#include "../catalogue/catalogue.h"
-#include "../coordinator/coordinator.h"
-
-G_BEGIN_DECLS
+#include "catalogue/catalogue.h"
+#include "coordinator/coordinator.h"
 
 struct KvssHost;
 
@@ -103,5 +101,3 @@ void kvss_restore_result_clear(KvssRestoreResult *result);
  */
 bool kvss_restore_run(const KvssRestoreOptions *options, KvssRestoreResult *out_result,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
-
-G_END_DECLS

@@ -7,9 +7,7 @@
  */
 #pragma once
 
-#include "../base/error.h"
-
-G_BEGIN_DECLS
+#include "base/error.h"
 
 typedef struct KvssSource KvssSource;
 
@@ -79,5 +77,3 @@ KvssSource *kvss_source_new_file(const char *path, GError **error);
 
 /** A source over memory. @bytes is referenced. Parallel. */
 KvssSource *kvss_source_new_bytes(GBytes *bytes);
-
-G_END_DECLS

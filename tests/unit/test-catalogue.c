@@ -3,7 +3,6 @@
  */
 #include "catalogue/manifest.h"
 
-#include <json-glib/json-glib.h>
 #include <string.h>
 
 static KvssComponent *

@@ -2,7 +2,7 @@
 import json
 import os
 
-from kvsslab import Disk, Events, LabCase, file_hash, virsh
+from kvsslab import KVSS, Disk, Events, LabCase, file_hash, run, virsh
 
 
 class ChildSnapshot(LabCase):
@@ -272,6 +272,35 @@ class MixedSet(LabCase):
             self.assertContinues(guest, number, secrets[guest.name], resume=guest is self.still)
         self.web.start()
         self.assertTrue(self.web.writes(3))
+
+
+class AutoRecovery(LabCase):
+    """A requester that forbids to write to the shadow copy, and a provider that cuts after the guest's own instant."""
+    cost = 15
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.web = cls.lab.guest("web").define().start()
+        cls.db = cls.lab.guest("db", agent="no").define().start()
+
+    def prepare(self, vm, context):
+        build = os.path.dirname(KVSS)
+        return run(build + "/tests/vm/context-tool", "qemu:///system", vm, context, check=False,
+                   env={"KVSS_GUARDIAN": build + "/kvss-guardian"})
+
+    def test_child_snapshot_is_refused(self):
+        self.assertEqual(self.prepare("web", "0"), (0, "child-snapshot\n"))
+        rc, text = self.prepare("web", "2")
+        self.assertEqual(rc, 1, text)
+        self.assertIn("web: child-snapshot is not possible without auto-recovery: provider later", text)
+        self.assertEqual(text.split("\n")[-3:], ["VSS_WS_FAILED_AT_PREPARE_BACKUP", "0x800423F4", ""])
+        self.assertTrue(self.web.writes())
+        self.assertNothingLeft()
+
+    def test_saved_state_needs_none(self):
+        self.assertEqual(self.prepare("db", "2"), (0, "saved-state\n"))
+        self.assertNothingLeft()
 
 
 class Policy(LabCase):

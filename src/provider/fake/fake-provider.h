@@ -20,5 +20,8 @@
  */
 KvssProvider *fake_provider_new(Script *script, const char *name, const char *target);
 
+/** It says that it cuts after the writers' own instants. Before the coordinator takes it. */
+void fake_provider_set_needs_auto_recovery(KvssProvider *provider);
+
 /** The bytes that such a source gives. */
 GBytes *fake_provider_content(const KvssComponent *component, const KvssDisk *disk);

@@ -8,11 +8,7 @@
  */
 #pragma once
 
-#include "../provider.h"
-
-G_BEGIN_DECLS
+#include "provider/provider.h"
 
 /** Needs nothing: everything is found on the components. */
 KvssProvider *kvss_qemu_provider_new(void);
-
-G_END_DECLS

@@ -8,9 +8,7 @@
  */
 #pragma once
 
-#include "../writer.h"
-
-G_BEGIN_DECLS
+#include "writer/writer.h"
 
 struct KvssHost;
 
@@ -49,5 +47,3 @@ KvssWriter *kvss_vm_writer_new(struct KvssHost *host, const KvssVmWriterOptions 
  * for one). NULL: all. Unknown names are simply not found.
  */
 void kvss_vm_writer_limit_to(KvssWriter *writer, const char *const *names);
-
-G_END_DECLS
