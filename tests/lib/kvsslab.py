@@ -72,6 +72,28 @@ def wait_until(what, question, timeout=20, every=0.05):
         time.sleep(every)
 
 
+def process_children(pid):
+    """Processes that descend from pid, pid excluded."""
+    parents = {}
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path) as file:
+                text = file.read()
+        except OSError:
+            continue
+        child = int(text.split(" ", 1)[0])
+        parents[child] = int(text.rsplit(")", 1)[1].split()[1])
+    found = []
+    todo = [pid]
+    while todo:
+        parent = todo.pop()
+        for child, its in parents.items():
+            if its == parent:
+                found.append(child)
+                todo.append(child)
+    return found
+
+
 # --- libvirtd -----------------------------------------------------------------------------------------------------------
 
 def libvirtd_pid():
@@ -195,7 +217,7 @@ class Image:
 class Disk(Image):
     """A disk of a guest, described; create() makes its image.
 
-    kind: ext4 (with seq and a file of known random bytes), vfat, random, empty."""
+    kind: ext4 (with seq and a file of known random bytes), vfat, random, empty, part (of something the test makes)."""
 
     def __init__(self, target, form="qcow2", size_mib=64, kind="ext4", content_kib=2048, seed=None, options="",
                  bus="virtio", path=None):
@@ -242,7 +264,7 @@ class Disk(Image):
 # --- guests -------------------------------------------------------------------------------------------------------------
 
 class Guest:
-    """A domain that boots the lab guest. agent: yes, no, stopped, respawn; "no" leaves the agent's channel away, too."""
+    """A domain that boots the lab guest. agent: yes, no, absent, stopped, respawn; "no" leaves the agent's channel away, too."""
 
     ids = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
@@ -286,7 +308,7 @@ class Guest:
   </devices>
 </domain>
 """ % ("kvm" if os.environ.get("KVSS_LAB_ACCEL") == "kvm" else "qemu", self.name, self.uuid, self.memory_mib, guest, guest,
-            self.agent_mode, self.cmdline, "\n    ".join(d.xml() for d in self.disks), self.serial_path, channel,
+            "no" if self.agent_mode == "absent" else self.agent_mode, self.cmdline, "\n    ".join(d.xml() for d in self.disks), self.serial_path, channel,
             self.shell_path, self.devices)
 
     def define(self):

@@ -1,34 +1,11 @@
 """kvss dies or hangs in every window: the guest is thawed in time, and the next command finds nothing or takes it away."""
-import glob
 import os
 import signal
 import time
 
-from kvsslab import Disk, LabCase, LabError, wait_until
+from kvsslab import Disk, LabCase, LabError, process_children, wait_until
 
 FREEZE_LIMIT = 10       # seconds, the default
-
-
-def process_children(pid):
-    """Processes that descend from pid, pid excluded."""
-    parents = {}
-    for path in glob.glob("/proc/[0-9]*/stat"):
-        try:
-            with open(path) as file:
-                text = file.read()
-        except OSError:
-            continue
-        child = int(text.split(" ", 1)[0])
-        parents[child] = int(text.rsplit(")", 1)[1].split()[1])
-    found = []
-    todo = [pid]
-    while todo:
-        parent = todo.pop()
-        for child, its in parents.items():
-            if its == parent:
-                found.append(child)
-                todo.append(child)
-    return found
 
 
 class GuardianCase(LabCase):

@@ -1,10 +1,14 @@
 /*
  * kvss-lab.c - what runs inside a lab guest
  *
- *   kvss-lab seq FILE...     writes one increasing number to every file in turn, without pause, and keeps it in RAM
+ *   kvss-lab seq MS FILE...  writes one increasing number to every file in turn and keeps it in RAM; rests MS between two
  *   kvss-lab shell PORT      runs the commands that arrive on a virtio port
  *   kvss-lab power           powers off cleanly when the power button is pressed
  *   kvss-lab nfs PORT DIR    mounts 10.0.2.2:/lab there, NFS version 3
+ *   kvss-lab dm DEV...       one volume over these disks, each after the other, as LVM makes it: /dev/dm-0
+ *   kvss-lab md DEV...       one volume over these disks, in stripes of 64 KiB, as RAID 0 makes it: /dev/md0
+ *
+ * The two volumes have no labels of their own on the disks, so that a test can lay out their content outside the guest.
  *
  * The sequence writer's numbers make a point in time checkable. With files a, b, c written in this order, at any instant
  * a >= b >= c >= a - 1. Before it overwrites a file it reads it back past the page cache: if the disk does not hold the
@@ -15,7 +19,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <linux/fs.h>
 #include <linux/input.h>
+#include <linux/major.h>
+#include <linux/raid/md_u.h>
+#include <linux/raid/md_p.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,9 +32,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -117,7 +129,7 @@ seq_step(struct seq_file *file, char *buffer, unsigned long long n)
 }
 
 static int
-run_seq(int n_files, char **paths)
+run_seq(unsigned pause_ms, int n_files, char **paths)
 {
     struct seq_file files[MAX_FILES];
     unsigned long long n = 0;
@@ -167,6 +179,7 @@ run_seq(int n_files, char **paths)
             say("SEQ %llu\n", n);
             said_ms = t;
         }
+        usleep(pause_ms * 1000);
     }
 }
 
@@ -362,11 +375,143 @@ run_nfs(const char *port, const char *dir)
     return 0;
 }
 
+/* --- volumes over several disks --------------------------------------------------------------------------------------- */
+
+#define STRIPE (64 * 1024)
+#define MAX_PARTS 8
+
+struct part {
+    dev_t device;
+    unsigned long long bytes;
+};
+
+/* Disks behind a bus turn up some time after their driver was loaded. */
+static int
+open_disk(const char *name)
+{
+    char path[64];
+    int fd = -1;
+
+    snprintf(path, sizeof path, "/dev/%s", name);
+    for (int i = 0; i < 100 && fd < 0; i++) {
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+            usleep(50000);
+    }
+    return fd;
+}
+
+static bool
+part_look(const char *name, struct part *part)
+{
+    struct stat st;
+    int fd = open_disk(name);
+    bool ok = fd >= 0 && fstat(fd, &st) == 0 && ioctl(fd, BLKGETSIZE64, &part->bytes) == 0;
+
+    if (!ok)
+        say("volume: %s: %s\n", name, strerror(errno));
+    else
+        part->device = st.st_rdev;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static bool
+dm_call(int fd, unsigned long request, struct dm_ioctl *io, size_t length)
+{
+    io->version[0] = DM_VERSION_MAJOR;
+    io->data_size = length;
+    io->data_start = sizeof *io;
+    snprintf(io->name, sizeof io->name, "volume");
+    if (ioctl(fd, request, io) == 0)
+        return true;
+    say("volume: device-mapper: %s\n", strerror(errno));
+    return false;
+}
+
+static int
+run_dm(const struct part *parts, int n)
+{
+    static struct {
+        struct dm_ioctl io;
+        struct {
+            struct dm_target_spec spec;
+            char table[32];
+        } target[MAX_PARTS];
+    } request, plain;
+    int fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+    unsigned long long start = 0;
+
+    request.io.target_count = n;
+    for (int i = 0; i < n; i++) {
+        struct dm_target_spec *spec = &request.target[i].spec;
+
+        spec->sector_start = start;
+        spec->length = parts[i].bytes / 512;
+        spec->next = sizeof request.target[i];
+        strcpy(spec->target_type, "linear");
+        snprintf(request.target[i].table, sizeof request.target[i].table, "%u:%u 0", major(parts[i].device),
+                 minor(parts[i].device));
+        start += spec->length;
+    }
+    if (!dm_call(fd, DM_DEV_CREATE, &plain.io, sizeof plain.io) || !dm_call(fd, DM_TABLE_LOAD, &request.io, sizeof request))
+        return 1;
+    memset(&plain, 0, sizeof plain);
+    return dm_call(fd, DM_DEV_SUSPEND, &plain.io, sizeof plain.io) ? 0 : 1;     /* without its flag: begin */
+}
+
+static int
+run_md(const struct part *parts, int n)
+{
+    mdu_array_info_t array = { .major_version = 0, .minor_version = 90, .level = 0, .raid_disks = n, .nr_disks = n,
+                               .active_disks = n, .working_disks = n, .not_persistent = 1, .chunk_size = STRIPE };
+    int fd;
+
+    if (mknod("/dev/md0", S_IFBLK | 0600, makedev(MD_MAJOR, 0)) != 0 && errno != EEXIST)
+        return 1;
+    fd = open("/dev/md0", O_RDWR | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, SET_ARRAY_INFO, &array) != 0) {
+        say("volume: md: %s\n", strerror(errno));
+        return 1;
+    }
+    for (int i = 0; i < n; i++) {
+        mdu_disk_info_t disk = { .number = i, .raid_disk = i, .major = (int)major(parts[i].device),
+                                 .minor = (int)minor(parts[i].device),
+                                 .state = 1 << MD_DISK_ACTIVE | 1 << MD_DISK_SYNC };
+
+        if (ioctl(fd, ADD_NEW_DISK, &disk) != 0) {
+            say("volume: md, disk %d: %s\n", i, strerror(errno));
+            return 1;
+        }
+    }
+    if (ioctl(fd, RUN_ARRAY, NULL) != 0) {
+        say("volume: md: %s\n", strerror(errno));
+        return 1;
+    }
+    return 0;
+}
+
+static int
+run_volume(const char *kind, int n, char **names)
+{
+    struct part parts[MAX_PARTS];
+
+    if (n > MAX_PARTS)
+        return 2;
+    for (int i = 0; i < n; i++)
+        if (!part_look(names[i], &parts[i]))
+            return 1;
+    return strcmp(kind, "dm") == 0 ? run_dm(parts, n) : run_md(parts, n);
+}
+
 int
 main(int argc, char **argv)
 {
-    if (argc > 2 && strcmp(argv[1], "seq") == 0)
-        return run_seq(argc - 2, argv + 2);
+    if (argc > 3 && strcmp(argv[1], "seq") == 0)
+        return run_seq(strtoul(argv[2], NULL, 10), argc - 3, argv + 3);
+    if (argc > 3 && (strcmp(argv[1], "dm") == 0 || strcmp(argv[1], "md") == 0))
+        return run_volume(argv[1], argc - 2, argv + 2);
     if (argc == 3 && strcmp(argv[1], "shell") == 0)
         return run_shell(argv[2]);
     if (argc == 2 && strcmp(argv[1], "power") == 0)
