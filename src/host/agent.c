@@ -56,13 +56,13 @@ kvss_guest_info_free(KvssGuestInfo *info)
     g_free(info);
 }
 
-/* The last libvirt error of an agent call, with the agent's own refusals told apart. */
+/* The last libvirt error of an agent call, with the agent's own refusals told apart. Callers say whose agent. */
 static bool
-throw_agent(GError **error, KvssDomain *domain, const char *what)
+throw_agent(GError **error, const char *what)
 {
     g_autoptr(GError) local = NULL;
 
-    (void) kvss_throw_libvirt(&local, "%s: guest agent: %s", kvss_domain_name(domain), what);
+    (void) kvss_throw_libvirt(&local, "guest agent: %s", what);
     if (local->code == KVSS_HOST_ERROR_FAILED && virGetLastErrorCode() == VIR_ERR_INTERNAL_ERROR)
         local->code = KVSS_HOST_ERROR_AGENT_REFUSED;
     g_propagate_error(error, g_steal_pointer(&local));
@@ -80,7 +80,7 @@ agent_ask(KvssDomain *domain, const char *command, unsigned limit_s, GError **er
     bool ok;
 
     if (!answer) {
-        throw_agent(error, domain, "no answer");
+        throw_agent(error, "no answer");
         return NULL;
     }
     ok = strlen(answer) <= ANSWER_LENGTH_MAX
@@ -90,8 +90,8 @@ agent_ask(KvssDomain *domain, const char *command, unsigned limit_s, GError **er
     if (!root || !JSON_NODE_HOLDS_OBJECT(root)
         || !json_object_has_member(json_node_get_object(root), "return")) {
         kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
-                   "%s: guest agent: an answer that cannot be understood: %s",
-                   kvss_domain_name(domain), local ? local->message : "no return value");
+                   "guest agent: an answer that cannot be understood: %s",
+                   local ? local->message : "no return value");
         return NULL;
     }
     return json_node_copy(json_object_get_member(json_node_get_object(root), "return"));
@@ -117,8 +117,8 @@ kvss_agent_status(KvssDomain *domain, unsigned limit_s, bool *out_frozen, GError
     word = JSON_NODE_HOLDS_VALUE(answer) ? json_node_get_string(answer) : NULL;
     if (g_strcmp0(word, "thawed") != 0 && g_strcmp0(word, "frozen") != 0)
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
-                          "%s: guest agent: freeze status '%s' is neither thawed nor frozen",
-                          kvss_domain_name(domain), word ? word : "?");
+                          "guest agent: freeze status '%s' is neither thawed nor frozen",
+                          word ? word : "?");
     *out_frozen = g_str_equal(word, "frozen");
     return true;
 }
@@ -128,7 +128,7 @@ set_limit(KvssDomain *domain, unsigned limit_s, GError **error)
 {
     if (virDomainAgentSetResponseTimeout(kvss_domain_handle(domain), (int) limit_s, 0) == 0)
         return true;
-    return throw_agent(error, domain, "cannot set a time limit");
+    return throw_agent(error, "cannot set a time limit");
 }
 
 bool
@@ -140,7 +140,7 @@ kvss_agent_freeze(KvssDomain *domain, unsigned limit_s, int *out_frozen, GError 
         return false;
     n = virDomainFSFreeze(kvss_domain_handle(domain), NULL, 0, 0);
     if (n < 0)
-        return throw_agent(error, domain, "freeze");
+        return throw_agent(error, "freeze");
     *out_frozen = n;
     return true;
 }
@@ -154,7 +154,7 @@ kvss_agent_thaw(KvssDomain *domain, unsigned limit_s, int *out_thawed, GError **
         return false;
     n = virDomainFSThaw(kvss_domain_handle(domain), NULL, 0, 0);
     if (n < 0)
-        return throw_agent(error, domain, "thaw");
+        return throw_agent(error, "thaw");
     *out_thawed = n;
     return true;
 }
@@ -188,8 +188,7 @@ thaw_once(KvssDomain *domain, GError **error)
     if (!kvss_agent_status(domain, THAW_CALL_LIMIT_S, &frozen, error))
         return false;
     if (frozen)
-        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT, "%s is still frozen",
-                          kvss_domain_name(domain));
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT, "it is still frozen");
     return true;
 }
 
@@ -270,7 +269,7 @@ look_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s, GError **
         return false;
     n = virDomainGetFSInfo(kvss_domain_handle(domain), &list, 0);
     if (n < 0)
-        return throw_agent(error, domain, "list of file systems");
+        return throw_agent(error, "list of file systems");
     for (int i = 0; i < n; i++) {
         KvssGuestMount *mount = g_new0(KvssGuestMount, 1);
         g_autoptr(GStrvBuilder) targets = g_strv_builder_new();
