@@ -41,7 +41,8 @@ check_agent(KvssVm *vm)
     }
     if (vm->prior != KVSS_DOMAIN_RUNNING) {
         kvss_component_add_condition(component, "C1", false,
-                                     "the guest agent cannot be asked while the VM is %s",
+                                     "not known: the guest agent cannot be asked while the VM "
+                                     "is %s",
                                      kvss_domain_state_name(vm->prior));
         return false;
     }
@@ -49,7 +50,7 @@ check_agent(KvssVm *vm)
         kvss_component_add_condition(component, "C1", false,
                                      "the guest agent does not answer a ping within %d s",
                                      PING_LIMIT_S);
-        g_debug("%s", error->message);
+        g_debug("%s: %s", kvss_domain_name(vm->domain), error->message);
         return false;
     }
     vm->guest = kvss_agent_look(vm->domain, QUESTION_LIMIT_S, &error);
@@ -203,12 +204,16 @@ is_freezable(const char *type)
     return g_strv_contains(types, type);
 }
 
+/* Where loaders look for it; a Windows agent says "System Reserved" of what has no letter. */
 static bool
 is_efi_partition(const KvssGuestMount *mount)
 {
+    static const char *const places[] = {
+        "/boot/efi", "/efi", "/boot", "/boot/firmware", "System Reserved", NULL,
+    };
+
     return (g_str_equal(mount->type, "vfat") || g_str_equal(mount->type, "FAT32"))
-        && (g_str_has_suffix(mount->mountpoint, "/efi")
-            || g_str_equal(mount->mountpoint, "/boot/firmware"));
+        && g_strv_contains(places, mount->mountpoint);
 }
 
 /* C5, for one file system; true if it stands in nobody's way. */

@@ -93,11 +93,15 @@ obstacle_to_saving(const KvssVm *vm)
     return first->detail;
 }
 
-/* C4 and C5 that nobody could be asked about did not decide anything: C1 did. */
+/* What nobody could be asked about did not decide anything: that nobody could be asked did. */
 static bool
 was_seen(const KvssVm *vm, const KvssCondition *condition)
 {
-    return vm->guest || !(g_str_equal(condition->id, "C4") || g_str_equal(condition->id, "C5"));
+    if (g_str_equal(condition->id, "C4") || g_str_equal(condition->id, "C5"))
+        return vm->guest != NULL;
+    if (g_str_equal(condition->id, "C1"))
+        return vm->prior == KVSS_DOMAIN_RUNNING || !vm->config->has_agent_channel;
+    return true;
 }
 
 static void
@@ -269,14 +273,30 @@ kvss_vm_examine(KvssVm *vm, GError **error)
     return true;
 }
 
+/* What was true when it was looked at is not any more, and the result must not say both. */
+static void
+correct_c1(KvssComponent *component, const char *detail)
+{
+    for (guint i = 0; i < component->conditions->len; i++) {
+        KvssCondition *condition = g_ptr_array_index(component->conditions, i);
+
+        if (!g_str_equal(condition->id, "C1"))
+            continue;
+        condition->holds = false;
+        kvss_set_string(&condition->detail, detail);
+    }
+}
+
 bool
 kvss_vm_fall_back(KvssVm *vm)
 {
+    static const char detail[] = "the guest agent fell silent directly before the freeze";
+
     if (obstacle_to_saving(vm))
         return false;
     g_ptr_array_set_size(vm->component->reasons, 0);
-    kvss_component_add_reason(vm->component, "C1",
-                              "the guest agent fell silent directly before the freeze");
+    correct_c1(vm->component, detail);
+    kvss_component_add_reason(vm->component, "C1", "%s", detail);
     vm->method = KVSS_METHOD_SAVED_STATE;
     vm->component->is_cut_at_commit = true;
     component_name_method(vm->component, vm->method);

@@ -10,6 +10,7 @@
  *   PostSnapshot         they go on
  */
 #include "writer/domain/vm-writer.h"
+#include "base/test-point.h"
 #include "host/image.h"
 #include "writer/domain/restore-steps.h"
 #include "writer/domain/scratch-watch.h"
@@ -397,6 +398,7 @@ vm_writer_prepare_for_snapshot(KvssWriter *writer, KvssSnapshotSet *set, GError 
     VmWriter *self = (VmWriter *) writer;
     g_autoptr(GPtrArray) children = selected_with(self, KVSS_METHOD_CHILD_SNAPSHOT);
 
+    kvss_test_point("looked");
     if (!for_each(children, ping_or_fall_back, WORK_PARALLEL, true, set->cancellable, error))
         return false;
     self->watch = kvss_scratch_watch_start(set);
