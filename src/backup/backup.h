@@ -6,8 +6,10 @@
  */
 #pragma once
 
-#include "catalogue/catalogue.h"
-#include "coordinator/coordinator.h"
+#include "../catalogue/catalogue.h"
+#include "../coordinator/coordinator.h"
+
+G_BEGIN_DECLS
 
 struct KvssHost;
 
@@ -88,3 +90,5 @@ bool kvss_backup_check_names(KvssCoordinator *coordinator, const char *const *na
 
 /** True if one of @names, each a name or a UUID, means the component. */
 bool kvss_backup_is_named(const KvssComponent *component, const char *const *names);
+
+G_END_DECLS

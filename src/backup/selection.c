@@ -24,6 +24,8 @@ kvss_backup_find_component(KvssCoordinator *coordinator, const char *name_or_uui
     for (guint w = 0; w < writers->len; w++) {
         const KvssWriter *writer = g_ptr_array_index(writers, w);
 
+        if (kvss_writer_has_dropped_out(writer))
+            continue;
         for (guint i = 0; i < writer->components->len; i++) {
             KvssComponent *component = g_ptr_array_index(writer->components, i);
 
@@ -93,6 +95,8 @@ kvss_backup_select(const KvssBackupRequest *request, GError **error)
     for (guint w = 0; w < writers->len; w++) {
         const KvssWriter *writer = g_ptr_array_index(writers, w);
 
+        if (kvss_writer_has_dropped_out(writer))
+            continue;
         for (guint i = 0; i < writer->components->len; i++) {
             KvssComponent *component = g_ptr_array_index(writer->components, i);
 

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+G_BEGIN_DECLS
+
 /** Trouble with files and descriptors of this host, as the kernel told it. */
 typedef enum {
     KVSS_IO_ERROR_FAILED,     /* anything not named below */
@@ -53,3 +55,5 @@ bool kvss_throw_errno(GError **error, int errsv, const char *format, ...) G_GNUC
 struct _GCancellable;
 bool kvss_check_cancelled(struct _GCancellable *cancellable, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+G_END_DECLS

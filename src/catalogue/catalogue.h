@@ -7,8 +7,10 @@
  */
 #pragma once
 
-#include "catalogue/manifest.h"
-#include "repository/repository.h"
+#include "manifest.h"
+#include "../repository/repository.h"
+
+G_BEGIN_DECLS
 
 #define KVSS_CATALOGUE_TAG "kvss"
 
@@ -72,3 +74,5 @@ struct KvssSource *kvss_backup_open_file(KvssRepository *repository, const KvssB
 GBytes *kvss_backup_read_file(KvssRepository *repository, const KvssBackup *backup,
                               const KvssManifestVm *vm, const KvssFile *file, size_t max_length,
                               GError **error);
+
+G_END_DECLS

@@ -1,7 +1,7 @@
 /*
  * manifest-write.c - set.json from what the writers and the engine filled in
  */
-#include "catalogue/manifest.h"
+#include "catalogue/manifest-json.h"
 
 #include <math.h>
 #include <string.h>

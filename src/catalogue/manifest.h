@@ -10,9 +10,9 @@
  */
 #pragma once
 
-#include "vss/snapshot-set.h"
+#include "../vss/snapshot-set.h"
 
-#include <json-glib/json-glib.h>
+G_BEGIN_DECLS
 
 #define KVSS_MANIFEST_NAME "set.json"
 #define KVSS_MANIFEST_SCHEMA 1
@@ -106,15 +106,7 @@ KvssManifest *kvss_manifest_from_json(GBytes *text, GError **error);
 /** @name made safe for a path: letters, digits, '.', '_', '-'; the rest '_'; no '.' in front; never empty. */
 char *kvss_manifest_safe_name(const char *name);
 
-/* ---- parts that set.json and the command's own JSON share; all (transfer full) ---- */
-
-JsonArray *kvss_manifest_reasons(const KvssComponent *component);     /* id, detail */
-JsonArray *kvss_manifest_conditions(const KvssComponent *component);  /* id, holds, detail */
-JsonArray *kvss_manifest_not_covered(const KvssComponent *component); /* target, kind, reason, writable */
-JsonArray *kvss_manifest_notes(const KvssComponent *component);       /* strings */
-/* target, format, size, bytes_read, bytes_stored, incremental, reason */
-JsonObject *kvss_manifest_disk(const KvssDisk *disk);
-/* a time in ms, or null where it is negative: does not apply */
-JsonNode *kvss_manifest_ms(double ms);
-/* "2026-01-31T12:00:00.123456Z". Free with g_free. */
+/** "2026-01-31T12:00:00.123456Z". Free with g_free. */
 char *kvss_manifest_time(gint64 time_us);
+
+G_END_DECLS

@@ -171,7 +171,7 @@ drop_out(KvssCoordinator *c)
 
         if (!p->writer)
             continue;
-        p->has_dropped_out = kvss_writer_status(p->writer, NULL) == KVSS_WS_FAILED_AT_IDENTIFY;
+        p->has_dropped_out = kvss_writer_has_dropped_out(p->writer);
         left += !p->has_dropped_out;
     }
     return left;

@@ -17,8 +17,10 @@
  */
 #pragma once
 
-#include "coordinator/events.h"
-#include "vss/snapshot-set.h"
+#include "events.h"
+#include "../vss/snapshot-set.h"
+
+G_BEGIN_DECLS
 
 struct KvssWriter;
 struct KvssProvider;
@@ -186,3 +188,5 @@ typedef struct {
     KvssHresult result;
 } KvssEventRecord;
 GArray *kvss_coordinator_history(KvssCoordinator *coordinator);
+
+G_END_DECLS

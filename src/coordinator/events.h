@@ -6,7 +6,10 @@
  */
 #pragma once
 
+#include <glib.h>
 #include <stdbool.h>
+
+G_BEGIN_DECLS
 
 /** In the order of delivery; the ways out and the restore at the end. */
 typedef enum {
@@ -95,3 +98,5 @@ KvssLimits kvss_limits_default(void);
  * lies in it are bounded by each other: the smaller one counts.
  */
 unsigned *kvss_limits_find(KvssLimits *limits, const char *name);
+
+G_END_DECLS

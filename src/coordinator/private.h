@@ -85,7 +85,8 @@ bool round_end(KvssCoordinator *c, KvssStepId id);
  * @calls: (element-type Call) ended or given up
  */
 bool report_failure(KvssCoordinator *c, KvssStepId id, GPtrArray *calls, GError **error);
-bool report_late_thaw(KvssCoordinator *c, gint64 took_us, GError **error);
+/** The window passed before step @id was over, and nobody in particular is to blame. Returns: false. */
+bool report_late(KvssCoordinator *c, KvssStepId id, GError **error);
 void report_record(KvssCoordinator *c, const Call *call);
 /** "(VSS_E_BAD_STATE, 0x80042301)". */
 char *report_code(KvssHresult code);

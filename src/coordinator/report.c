@@ -8,7 +8,7 @@ G_DEFINE_QUARK(kvss-coordinator-error-quark, kvss_coordinator_error)
 char *
 report_code(KvssHresult code)
 {
-    return g_strdup_printf("(%s, 0x%08X)", kvss_hresult_name(code), code);
+    return kvss_hresult_in_brackets(code);
 }
 
 static KvssHresult
@@ -206,6 +206,17 @@ error_code(const KvssStep *step, const Call *first)
                                                    : KVSS_COORDINATOR_ERROR_PROVIDER_FAILED;
 }
 
+/* Between commit and thaw a failure, or time, costs what the shadow copy was made for. */
+static const char *
+what_is_lost(const KvssCoordinator *c, KvssStepId id)
+{
+    bool is_over = c->window_end_us != 0 && g_get_monotonic_time() > c->window_end_us;
+
+    return id == KVSS_STEP_THAW || (id == KVSS_STEP_POST_COMMIT && is_over)
+               ? "shadow copy made, consistency lost: "
+               : "";
+}
+
 bool
 report_failure(KvssCoordinator *c, KvssStepId id, GPtrArray *calls, GError **error)
 {
@@ -225,31 +236,29 @@ report_failure(KvssCoordinator *c, KvssStepId id, GPtrArray *calls, GError **err
     if (cancel_is_asked(c))
         return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED, "interrupted: %s",
                           text->str);
-    if (id == KVSS_STEP_THAW)
-        g_string_prepend(text, "shadow copy made, consistency lost: ");
-    return kvss_throw(error, KVSS_COORDINATOR_ERROR, error_code(kvss_step(id), first), "%s",
-                      text->str);
+    return kvss_throw(error, KVSS_COORDINATOR_ERROR, error_code(kvss_step(id), first), "%s%s",
+                      what_is_lost(c, id), text->str);
 }
 
 bool
-report_late_thaw(KvssCoordinator *c, gint64 took_us, GError **error)
+report_late(KvssCoordinator *c, KvssStepId id, GError **error)
 {
     g_autofree char *code = report_code(KVSS_E_WRITERERROR_TIMEOUT);
     g_autoptr(GString) names = g_string_new(NULL);
     GPtrArray *all = c->estate->participants;
+    gint64 late_us = g_get_monotonic_time() - c->window_end_us;
 
     for (guint i = 0; i < all->len; i++) {
         Participant *p = g_ptr_array_index(all, i);
 
         if (!p->writer || !p->is_involved)
             continue;
-        kvss_writer_fail(p->writer, KVSS_EVENT_THAW, KVSS_E_WRITERERROR_TIMEOUT);
         g_string_append_printf(names, "; writer %s", participant_name(p));
         append_names(c, p->writer, names);
     }
     remember_first(c, KVSS_E_WRITERERROR_TIMEOUT);
     return kvss_throw(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT,
-                      "shadow copy made, consistency lost: %" G_GINT64_FORMAT
-                      " ms from Freeze to Thaw, the limit is %u ms%s %s",
-                      took_us / 1000, c->limits.window_ms, names->str, code);
+                      "%s%" G_GINT64_FORMAT " ms from Freeze to %s, the limit is %u ms%s %s",
+                      what_is_lost(c, id), late_us / 1000 + c->limits.window_ms,
+                      kvss_step(id)->name, c->limits.window_ms, names->str, code);
 }

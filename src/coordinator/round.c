@@ -96,7 +96,8 @@ give_up(KvssCoordinator *c, Call *call)
     const KvssStep *step = kvss_step(call->step);
 
     if (call->to->writer)
-        kvss_writer_fail(call->to->writer, step->code, KVSS_E_WRITER_NOT_RESPONDING);
+        kvss_writer_fail(call->to->writer, step->code, step->in_window ? KVSS_E_WRITERERROR_TIMEOUT
+                                                                       : KVSS_E_WRITER_NOT_RESPONDING);
     else
         kvss_provider_fail(call->to->provider, step->in_window ? KVSS_E_HOLD_WRITES_TIMEOUT
                                                                : KVSS_E_UNEXPECTED_PROVIDER_ERROR);
@@ -250,16 +251,46 @@ is_last_in_window(KvssStepId id)
     return kvss_step(id)->in_window && !kvss_step(id + 1)->in_window;
 }
 
-/* Everybody answered, but perhaps this process stood still meanwhile. */
+static bool
+is_window_over(const KvssCoordinator *c)
+{
+    return c->window_end_us != 0 && g_get_monotonic_time() > c->window_end_us;
+}
+
+/*
+ * VSS: once the window has passed, every writer in it aborts by itself, with this
+ * code. One that could not be thawed in time has failed at Thaw, one that nobody
+ * tried to thaw at Freeze.
+ */
+static void
+fail_frozen(KvssCoordinator *c)
+{
+    GPtrArray *all = c->estate->participants;
+
+    for (guint i = 0; i < all->len; i++) {
+        Participant *p = g_ptr_array_index(all, i);
+
+        if (p->writer && (p->last == KVSS_STEP_FREEZE || p->last == KVSS_STEP_THAW))
+            kvss_writer_fail(p->writer, kvss_step(p->last)->code, KVSS_E_WRITERERROR_TIMEOUT);
+    }
+}
+
+/* The window passed before this step, or though everybody answered it: this process stood still. */
+static bool
+fail_late(KvssCoordinator *c, KvssStepId id, GError **error)
+{
+    fail_frozen(c);
+    return report_late(c, id, error);
+}
+
+/* Returns: false if it was open too long, though everybody answered. */
 static bool
 close_window(KvssCoordinator *c, GError **error)
 {
-    gint64 late_us = g_get_monotonic_time() - c->window_end_us;
-
+    if (is_window_over(c))
+        return fail_late(c, KVSS_STEP_THAW, error);
     c->window_end_us = 0;
-    if (late_us <= 0)
-        return true;
-    return report_late_thaw(c, late_us + (gint64) c->limits.window_ms * 1000, error);
+    return true;
 }
 
 bool
@@ -271,6 +302,8 @@ round_run(KvssCoordinator *c, KvssStepId id, GError **error)
 
     if (cancel_is_asked(c))
         return kvss_check_cancelled(c->user, error);
+    if (is_window_over(c))
+        return fail_late(c, id, error);
 
     if (kvss_step(id)->receiver == KVSS_RECEIVER_PROVIDERS)
         ok = send_in_order(c, id, calls, deadline_us);
@@ -279,9 +312,11 @@ round_run(KvssCoordinator *c, KvssStepId id, GError **error)
     else
         ok = send_by_level(c, id, calls, deadline_us);
 
-    if (!ok)
-        return report_failure(c, id, calls, error);
-    return is_last_in_window(id) ? close_window(c, error) : true;
+    if (ok)
+        return is_last_in_window(id) ? close_window(c, error) : true;
+    if (id != KVSS_STEP_THAW && is_window_over(c)) /* whoever answered Thaw has kept the limit */
+        fail_frozen(c);
+    return report_failure(c, id, calls, error);
 }
 
 /* --- back ------------------------------------------------------------------ */

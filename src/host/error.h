@@ -3,7 +3,9 @@
  */
 #pragma once
 
-#include "base/error.h"
+#include "../base/error.h"
+
+G_BEGIN_DECLS
 
 typedef enum {
     KVSS_HOST_ERROR_FAILED,       /* anything not named below; the text is libvirt's */
@@ -30,3 +32,5 @@ GQuark kvss_host_error_quark(void);
  * with ": " and libvirt's text. Returns: false always.
  */
 bool kvss_throw_libvirt(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+G_END_DECLS

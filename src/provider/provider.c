@@ -113,14 +113,34 @@ begin(KvssProvider *p, const Step *step, GError **error)
     return ++p->ticket;
 }
 
-static KvssHresult
-code_of(const GError *error)
+/* Of what VSS lets a provider return, what we know; anything else is turned into UNEXPECTED. */
+static bool
+may_return(KvssHresult code)
 {
+    static const KvssHresult codes[] = {
+        KVSS_E_BAD_STATE,
+        KVSS_E_OBJECT_NOT_FOUND,
+        KVSS_E_INSUFFICIENT_STORAGE,
+        KVSS_E_VOLUME_NOT_SUPPORTED,
+        KVSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER,
+        KVSS_E_PROVIDER_VETO,
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(codes); i++)
+        if (codes[i] == code)
+            return true;
+    return false;
+}
+
+static KvssHresult
+code_of(const KvssComponent *failed, const GError *error)
+{
+    if (failed && may_return(failed->failure))
+        return failed->failure;
     if (g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE))
         return KVSS_E_INSUFFICIENT_STORAGE;
     if (g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED))
         return KVSS_E_PROVIDER_VETO;
-    /* A provider may return few codes; anything else is turned into this one (VSS). */
     return KVSS_E_UNEXPECTED_PROVIDER_ERROR;
 }
 
@@ -133,7 +153,8 @@ enter_failed(KvssProvider *p, KvssHresult code)
 }
 
 static bool
-finish(KvssProvider *p, const Step *step, guint64 ticket, GError **error)
+finish(KvssProvider *p, const Step *step, const KvssComponent *failed, guint64 ticket,
+       GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
 
@@ -143,7 +164,7 @@ finish(KvssProvider *p, const Step *step, guint64 ticket, GError **error)
                           "came back after it was given up");
     }
     if (*error) {
-        enter_failed(p, code_of(*error));
+        enter_failed(p, code_of(failed, *error));
         return false;
     }
     enter(p, step->after);
@@ -155,11 +176,20 @@ call(KvssProvider *p, const Step *step, KvssSnapshotSet *set, GError **error)
 {
     StepFunc func = G_STRUCT_MEMBER(StepFunc, p->ops, step->func);
 
-    if (!func || func(p, set, error))
-        return true;
-    return *error ? false
-                  : kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
-                               "failed and did not say why");
+    return !func || func(p, set, error);
+}
+
+/* Whatever speaks of a failure counts as one: false, an error, a component marked. */
+static void
+settle(bool said_yes, const KvssComponent *failed, GError **error)
+{
+    if (*error)
+        return;
+    if (failed)
+        kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "%s: %s", failed->display_name,
+                   failed->failure_message);
+    else if (!said_yes)
+        kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "failed and did not say why");
 }
 
 static bool
@@ -167,15 +197,20 @@ run(KvssProvider *p, const Step *step, KvssSnapshotSet *set, GError **error)
 {
     gint64 start_us = g_get_monotonic_time();
     guint64 ticket = begin(p, step, error);
-    bool ok;
+    g_autoptr(GPtrArray) healthy = NULL;
+    const KvssComponent *failed;
+    bool said_yes;
 
     if (ticket == 0)
         return false;
-    ok = call(p, step, set, error);
-    g_assert(ok == !*error);
+    healthy = kvss_components_healthy(set->components);
+    said_yes = call(p, step, set, error);
+    failed = kvss_components_first_failed(healthy);
+    settle(said_yes, failed, error);
     g_debug("provider %s: %s took %" G_GINT64_FORMAT " us%s%s", p->ops->name, step->name,
-            g_get_monotonic_time() - start_us, ok ? "" : ": ", ok ? "" : (*error)->message);
-    return finish(p, step, ticket, error);
+            g_get_monotonic_time() - start_us, *error ? ": " : "",
+            *error ? (*error)->message : "");
+    return finish(p, step, failed, ticket, error);
 }
 
 bool
@@ -244,16 +279,19 @@ kvss_provider_is_file_set_supported(KvssProvider *p, const KvssComponent *c,
 struct KvssSource *
 kvss_provider_open(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error)
 {
-    KvssSource *source;
+    g_autoptr(KvssSource) source = NULL;
+    g_autoptr(GError) inner = NULL;
 
     g_assert(p->state == KVSS_SS_CREATED);
     g_assert_cmpstr(d->provider, ==, p->ops->name);
 
-    source = p->ops->open(p, c, d, error);
-    if (!source)
-        g_prefix_error(error, "provider %s: open %s: %s: ", p->ops->name, c->display_name,
-                       d->target);
-    return source;
+    source = p->ops->open(p, c, d, &inner);
+    settle(source != NULL, NULL, &inner);
+    if (!inner)
+        return g_steal_pointer(&source);
+    g_propagate_prefixed_error(error, g_steal_pointer(&inner), "provider %s: open %s: %s: ",
+                               p->ops->name, c->display_name, d->target);
+    return NULL;
 }
 
 /* The ends: whatever runs at the moment has no say in the state any more. */

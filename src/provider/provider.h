@@ -7,7 +7,9 @@
  */
 #pragma once
 
-#include "vss/snapshot-set.h"
+#include "../vss/snapshot-set.h"
+
+G_BEGIN_DECLS
 
 struct KvssSource;
 
@@ -103,7 +105,9 @@ bool kvss_provider_may_step(KvssProvider *p, KvssProviderStep step);
  * times, moves the state, prefixes errors with the provider's name and the
  * step's. A failure moves to ABORTED. Does not enforce time limits. A call that
  * begins or comes back after kvss_provider_fail() or an abort is
- * KVSS_IO_ERROR_TIMED_OUT.
+ * KVSS_IO_ERROR_TIMED_OUT. Anything that speaks of a failure is one: false, an error
+ * set, or a component of the set marked with kvss_component_fail() meanwhile. A code
+ * that VSS lets a provider return is kept, any other becomes UNEXPECTED_PROVIDER_ERROR.
  *
  * Errors: the implementation's. @error is set whenever false is returned, and
  * p->failure is not S_OK then.
@@ -129,3 +133,5 @@ void kvss_provider_delete_copies(KvssProvider *p, KvssSnapshotSet *set);
 void kvss_provider_abort(KvssProvider *p, KvssSnapshotSet *set);
 void kvss_provider_free(KvssProvider *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssProvider, kvss_provider_free)
+
+G_END_DECLS

@@ -9,9 +9,11 @@
  */
 #pragma once
 
-#include "base/error.h"
+#include "../base/error.h"
 
 #include <gio/gio.h>
+
+G_BEGIN_DECLS
 
 struct KvssSource;
 struct KvssSink;
@@ -288,3 +290,5 @@ typedef struct {
 bool kvss_repository_verify(KvssRepository *repository, char **snapshot_ids,
                             const KvssVerifyOptions *options, KvssVerifyResult *out_result,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+G_END_DECLS

@@ -2,6 +2,7 @@
  * cmd-backup.c - kvss backup: VMs as one set into the repository
  */
 #include "backup/backup.h"
+#include "catalogue/manifest-json.h"
 #include "host/connection.h"
 #include "requester/describe.h"
 #include "requester/output.h"

@@ -247,6 +247,7 @@ run(KvssRequester *requester, KvssRestoreOptions *request, GError **error)
 
     request->progress = on_progress;
     request->progress_data = progress;
+    requester->has_set = true;
     if (!kvss_restore_run(request, &result, error))
         return -1;
     g_clear_pointer(&progress, kvss_progress_free);

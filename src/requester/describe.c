@@ -2,7 +2,7 @@
  * describe.c - one VM of a plan, a run or a stored set, for people and as JSON
  */
 #include "requester/describe.h"
-#include "catalogue/manifest.h"
+#include "catalogue/manifest-json.h"
 #include "requester/output.h"
 
 static const char *

@@ -5,6 +5,7 @@
  * sentence on stderr, one object on stdout with --json, one exit code.
  */
 #include "host/connection.h"
+#include "requester/failure.h"
 #include "requester/output.h"
 #include "requester/requester.h"
 #include "requester/signals.h"
@@ -56,12 +57,13 @@ print_error_json(const KvssRequester *requester, const GError *error, int code)
 
 /* The one place where an error becomes words and a code. */
 static int
-fail(const KvssRequester *requester, const GError *error)
+fail(KvssRequester *requester, GError *error)
 {
     bool cancelled = requester->cancellable && g_cancellable_is_cancelled(requester->cancellable);
     int code = cancelled ? KVSS_EXIT_INTERRUPTED : kvss_exit_code(error);
     const char *name = requester->command ? requester->command->name : NULL;
 
+    kvss_failure_settle(requester, error);
     if (requester->options->json)
         print_error_json(requester, error, code);
     if (!name || g_str_has_prefix(error->message, name))

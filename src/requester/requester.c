@@ -245,6 +245,7 @@ kvss_requester_note_failure(KvssRequester *requester, KvssCoordinator *coordinat
 {
     const GPtrArray *components = kvss_coordinator_set(coordinator)->components;
 
+    requester->has_set = true;
     requester->failure = kvss_coordinator_failure(coordinator);
     for (guint i = 0; i < components->len; i++) {
         const KvssComponent *component = g_ptr_array_index(components, i);

@@ -36,6 +36,7 @@ typedef struct KvssRequester {
     /* What the error object says beside the message; set by the command that fails. */
     KvssHresult failure;
     char *failed_vm;           /* (nullable) */
+    bool has_set;              /* a set or a restore was under way: every failure has a code */
 } KvssRequester;
 
 /** The table in main.c. */

@@ -12,8 +12,10 @@
  */
 #pragma once
 
-#include "catalogue/catalogue.h"
-#include "coordinator/coordinator.h"
+#include "../catalogue/catalogue.h"
+#include "../coordinator/coordinator.h"
+
+G_BEGIN_DECLS
 
 struct KvssHost;
 
@@ -101,3 +103,5 @@ void kvss_restore_result_clear(KvssRestoreResult *result);
  */
 bool kvss_restore_run(const KvssRestoreOptions *options, KvssRestoreResult *out_result,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+G_END_DECLS

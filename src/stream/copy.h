@@ -10,7 +10,9 @@
  */
 #pragma once
 
-#include "base/error.h"
+#include "../base/error.h"
+
+G_BEGIN_DECLS
 
 struct KvssSource;
 struct KvssSink;
@@ -41,3 +43,5 @@ typedef void (*KvssCopyProgress)(uint64_t done, uint64_t size, gpointer data);
 bool kvss_copy(struct KvssSource *source, struct KvssSink *sink, KvssCopyProgress progress,
                gpointer progress_data, struct _GCancellable *cancellable,
                KvssCopyStats *out_stats, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+G_END_DECLS

@@ -3,7 +3,9 @@
  */
 #pragma once
 
-#include "base/error.h"
+#include "../base/error.h"
+
+G_BEGIN_DECLS
 
 typedef struct KvssSink KvssSink;
 
@@ -40,3 +42,5 @@ bool kvss_sink_finish(KvssSink *sink, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void kvss_sink_free(KvssSink *sink);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSink, kvss_sink_free)
+
+G_END_DECLS

@@ -7,7 +7,9 @@
  */
 #pragma once
 
-#include "base/error.h"
+#include "../base/error.h"
+
+G_BEGIN_DECLS
 
 typedef struct KvssSource KvssSource;
 
@@ -77,3 +79,5 @@ KvssSource *kvss_source_new_file(const char *path, GError **error);
 
 /** A source over memory. @bytes is referenced. Parallel. */
 KvssSource *kvss_source_new_bytes(GBytes *bytes);
+
+G_END_DECLS

@@ -265,6 +265,32 @@ kvss_component_fail(KvssComponent *component, KvssHresult code, const char *form
     component->failure_message = g_steal_pointer(&message);
 }
 
+GPtrArray *
+kvss_components_healthy(GPtrArray *components)
+{
+    GPtrArray *healthy = g_ptr_array_new();
+
+    for (guint i = 0; i < components->len; i++) {
+        KvssComponent *component = g_ptr_array_index(components, i);
+
+        if (component->is_selected && component->failure == KVSS_S_OK)
+            g_ptr_array_add(healthy, component);
+    }
+    return healthy;
+}
+
+const KvssComponent *
+kvss_components_first_failed(GPtrArray *components)
+{
+    for (guint i = 0; i < components->len; i++) {
+        const KvssComponent *component = g_ptr_array_index(components, i);
+
+        if (component->failure != KVSS_S_OK)
+            return component;
+    }
+    return NULL;
+}
+
 KvssDisk *
 kvss_component_find_disk(const KvssComponent *component, const char *target)
 {

@@ -7,8 +7,10 @@
  */
 #pragma once
 
-#include "base/error.h"
-#include "vss/vss.h"
+#include "../base/error.h"
+#include "vss.h"
+
+G_BEGIN_DECLS
 
 struct KvssDomain; /* host/domain.h; only the VM writer and its providers look inside */
 
@@ -153,8 +155,15 @@ void kvss_component_add_note(KvssComponent *component, const char *format, ...)
 void kvss_component_fail(KvssComponent *component, KvssHresult code, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 
+/** Those of @components that are selected and have not failed. Free with unref. */
+GPtrArray *kvss_components_healthy(GPtrArray *components);
+/** NULL: none has. */
+const KvssComponent *kvss_components_first_failed(GPtrArray *components);
+
 KvssDisk *kvss_component_find_disk(const KvssComponent *component, const char *target);
 KvssFile *kvss_component_find_file(const KvssComponent *component, const char *name);
 
 /** Sets a string field: frees the old one, copies the new one. */
 void kvss_set_string(char **field, const char *value);
+
+G_END_DECLS

@@ -8,7 +8,9 @@
  */
 #pragma once
 
-#include "vss/snapshot-set.h"
+#include "snapshot-set.h"
+
+G_BEGIN_DECLS
 
 #define KVSS_WRITER_METADATA_NS "urn:kvss:writer-metadata:1"
 #define KVSS_BACKUP_COMPONENTS_NS "urn:kvss:backup-components:1"
@@ -49,3 +51,5 @@ char *kvss_writer_metadata_document(const KvssWriterIdentity *writer);
  */
 char *kvss_backup_components_document(const KvssSnapshotSet *set,
                                       const KvssWriterIdentity *writers, size_t n_writers);
+
+G_END_DECLS

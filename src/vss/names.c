@@ -69,25 +69,47 @@ static const struct {
     { KVSS_E_INVALIDARG, "E_INVALIDARG" },
     CODE(E_BAD_STATE),
     CODE(E_UNEXPECTED),
+    CODE(E_PROVIDER_ALREADY_REGISTERED),
+    CODE(E_PROVIDER_NOT_REGISTERED),
     CODE(E_PROVIDER_VETO),
+    CODE(E_PROVIDER_IN_USE),
     CODE(E_OBJECT_NOT_FOUND),
     CODE(E_VOLUME_NOT_SUPPORTED),
+    CODE(E_OBJECT_ALREADY_EXISTS),
     CODE(E_VOLUME_NOT_SUPPORTED_BY_PROVIDER),
     CODE(E_UNEXPECTED_PROVIDER_ERROR),
+    CODE(E_INVALID_XML_DOCUMENT),
+    CODE(E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED),
     CODE(E_FLUSH_WRITES_TIMEOUT),
     CODE(E_HOLD_WRITES_TIMEOUT),
     CODE(E_UNEXPECTED_WRITER_ERROR),
     CODE(E_SNAPSHOT_SET_IN_PROGRESS),
+    CODE(E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED),
+    CODE(E_WRITER_INFRASTRUCTURE),
     CODE(E_WRITER_NOT_RESPONDING),
+    CODE(E_WRITER_ALREADY_SUBSCRIBED),
     CODE(E_UNSUPPORTED_CONTEXT),
+    CODE(E_VOLUME_IN_USE),
+    CODE(E_MAXIMUM_DIFFAREA_ASSOCIATIONS_REACHED),
     CODE(E_INSUFFICIENT_STORAGE),
+    CODE(E_UNSELECTED_VOLUME),
+    CODE(E_SNAPSHOT_NOT_IN_SET),
+    CODE(E_NESTED_VOLUME_LIMIT),
+    CODE(E_VOLUME_NOT_LOCAL),
+    CODE(E_CLUSTER_TIMEOUT),
+    CODE(E_NOT_SUPPORTED),
+    CODE(E_WRITERERROR_PARTIAL_FAILURE),
     CODE(E_WRITERERROR_INCONSISTENTSNAPSHOT),
     CODE(E_WRITERERROR_OUTOFRESOURCES),
     CODE(E_WRITERERROR_TIMEOUT),
     CODE(E_WRITERERROR_RETRYABLE),
     CODE(E_WRITERERROR_NONRETRYABLE),
     CODE(E_WRITERERROR_RECOVERY_FAILED),
-    CODE(E_WRITERERROR_PARTIAL_FAILURE),
+    CODE(E_MISSING_DISK),
+    CODE(E_MISSING_VOLUME),
+    CODE(E_AUTORECOVERY_FAILED),
+    CODE(E_CLUSTER_ERROR),
+    CODE(E_WRITER_STATUS_NOT_AVAILABLE),
 };
 
 const char *
@@ -118,4 +140,92 @@ kvss_hresult_name(KvssHresult code)
         if (hresult_names[i].code == code)
             return hresult_names[i].name;
     return "unknown";
+}
+
+char *
+kvss_hresult_in_brackets(KvssHresult code)
+{
+    const char *name = kvss_hresult_name(code);
+
+    if (g_str_equal(name, "unknown"))
+        return g_strdup_printf("(0x%08X)", code);
+    return g_strdup_printf("(%s, 0x%08X)", name, code);
+}
+
+/* ---- vssadmin's words ---- */
+
+const char *
+kvss_writer_state_text(KvssWriterState state)
+{
+    switch (state) {
+    case KVSS_WS_UNKNOWN:
+        return "Unknown";
+    case KVSS_WS_STABLE:
+        return "Stable";
+    case KVSS_WS_WAITING_FOR_FREEZE:
+        return "Waiting for freeze";
+    case KVSS_WS_WAITING_FOR_THAW:
+        return "Frozen";
+    case KVSS_WS_WAITING_FOR_POST_SNAPSHOT:
+    case KVSS_WS_WAITING_FOR_BACKUP_COMPLETE:
+        return "Waiting for completion";
+    default:
+        return "Failed";
+    }
+}
+
+const char *
+kvss_hresult_text(KvssHresult code)
+{
+    /* The first five are vssadmin's own; the others are in its manner. */
+    static const struct {
+        KvssHresult code;
+        const char *text;
+    } texts[] = {
+        { KVSS_S_OK, "No error" },
+        { KVSS_E_WRITERERROR_INCONSISTENTSNAPSHOT, "Inconsistent shadow copy" },
+        { KVSS_E_WRITERERROR_TIMEOUT, "Timed out" },
+        { KVSS_E_WRITERERROR_RETRYABLE, "Retryable error" },
+        { KVSS_E_WRITERERROR_NONRETRYABLE, "Non-retryable error" },
+        { KVSS_E_WRITERERROR_OUTOFRESOURCES, "Out of resources" },
+        { KVSS_E_WRITERERROR_RECOVERY_FAILED, "Recovery failed" },
+        { KVSS_E_WRITERERROR_PARTIAL_FAILURE, "Partial failure" },
+        { KVSS_E_WRITER_NOT_RESPONDING, "Not responding" },
+        { KVSS_E_WRITER_STATUS_NOT_AVAILABLE, "Status not available" },
+        { KVSS_E_INSUFFICIENT_STORAGE, "Insufficient storage" },
+        { KVSS_E_BAD_STATE, "Bad state" },
+        { KVSS_E_OBJECT_NOT_FOUND, "Object not found" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(texts); i++)
+        if (texts[i].code == code)
+            return texts[i].text;
+    return "Unexpected error";
+}
+
+char *
+kvss_attributes_text(uint32_t attributes)
+{
+    static const struct {
+        uint32_t bit;
+        const char *word;
+    } words[] = {
+        { KVSS_ATTR_PERSISTENT, "Persistent" },
+        { KVSS_ATTR_CLIENT_ACCESSIBLE, "Client-accessible" },
+        { KVSS_ATTR_NO_AUTO_RELEASE, "No auto release" },
+        { KVSS_ATTR_NO_WRITERS, "No writers" },
+        { KVSS_ATTR_NO_AUTORECOVERY, "No auto recovery" },
+        { KVSS_ATTR_HARDWARE_ASSISTED, "Hardware assisted" },
+        { KVSS_ATTR_DIFFERENTIAL, "Differential" },
+        { KVSS_ATTR_PLEX, "Plex" },
+        { KVSS_ATTR_AUTORECOVER, "Auto recovered" },
+    };
+    GString *text = g_string_new(NULL);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
+        if (attributes & words[i].bit)
+            g_string_append_printf(text, "%s%s", text->len ? ", " : "", words[i].word);
+    if (text->len == 0)
+        g_string_append(text, "None");
+    return g_string_free(text, FALSE);
 }

@@ -3,9 +3,11 @@
  */
 #pragma once
 
-#include "vss/component.h"
+#include "component.h"
 
 #include <gio/gio.h>
+
+G_BEGIN_DECLS
 
 struct KvssRun; /* guardian/run.h: journal and guardian of this run */
 
@@ -29,3 +31,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSnapshotSet, kvss_snapshot_set_free)
 
 /** First to last instant of the set in ms; -1 with fewer than two instants. */
 double kvss_snapshot_set_skew_ms(const KvssSnapshotSet *set);
+
+G_END_DECLS

@@ -73,6 +73,7 @@ kvss_writer_clear(KvssWriter *writer)
 {
     g_clear_pointer(&writer->instance_id, g_free);
     g_clear_pointer(&writer->instance_name, g_free);
+    g_clear_pointer(&writer->failure_message, g_free);
     g_clear_pointer(&writer->components, g_ptr_array_unref);
     g_mutex_clear(&writer->lock);
 }
@@ -118,11 +119,13 @@ enter(KvssWriter *writer, KvssWriterState next)
 }
 
 static void
-enter_failed(KvssWriter *writer, KvssEvent event, KvssHresult code)
+enter_failed(KvssWriter *writer, KvssEvent event, KvssHresult code, const char *message)
 {
     /* The first failure stays: what fails while cleaning up must not hide it. */
-    if (writer->failure == KVSS_S_OK)
+    if (writer->failure == KVSS_S_OK) {
         writer->failure = code;
+        kvss_set_string(&writer->failure_message, message);
+    }
     if (!has_failed(writer) && moves[event].failed != KVSS_WS_UNKNOWN)
         enter(writer, moves[event].failed);
 }
@@ -199,25 +202,11 @@ call(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **error)
     return !func || func(writer, set, error);
 }
 
-static const KvssComponent *
-first_failed(const KvssWriter *writer, const KvssSnapshotSet *set)
-{
-    for (guint i = 0; set && i < writer->components->len; i++) {
-        const KvssComponent *component = g_ptr_array_index(writer->components, i);
-
-        if (component->is_selected && component->failure != KVSS_S_OK)
-            return component;
-    }
-    return NULL;
-}
-
 static KvssHresult
-code_of(const KvssWriter *writer, const KvssSnapshotSet *set, const GError *error)
+code_of(const KvssComponent *failed, const GError *error)
 {
-    const KvssComponent *component = first_failed(writer, set);
-
-    if (component)
-        return component->failure;
+    if (failed)
+        return failed->failure;
     if (g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_TIMED_OUT)
         || g_error_matches(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_TIMEOUT))
         return KVSS_E_WRITERERROR_TIMEOUT;
@@ -228,9 +217,27 @@ code_of(const KvssWriter *writer, const KvssSnapshotSet *set, const GError *erro
     return KVSS_E_WRITERERROR_NONRETRYABLE;
 }
 
+/*
+ * Whatever speaks of a failure counts as one: false, an error, a component marked
+ * (VSS's SetWriterFailure and return true). Abort has no way to fail.
+ */
+static void
+settle(KvssEvent event, bool said_yes, const KvssComponent *failed, GError **error)
+{
+    if (*error || moves[event].failed == KVSS_WS_UNKNOWN)
+        return;
+    if (failed)
+        kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_FAILED, "%s: %s",
+                   failed->display_name, failed->failure_message);
+    else if (!said_yes)
+        kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_FAILED,
+                   "failed and did not say why");
+}
+
 /* Moves the state by what the call said, unless the call was given up meanwhile. */
 static bool
-finish(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, guint64 ticket, GError **error)
+finish(KvssWriter *writer, KvssEvent event, const KvssComponent *failed, guint64 ticket,
+       GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
 
@@ -240,7 +247,7 @@ finish(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, guint64 ticket
                           "came back after it was given up");
     }
     if (*error) {
-        enter_failed(writer, event, code_of(writer, set, *error));
+        enter_failed(writer, event, code_of(failed, *error), (*error)->message);
         return false;
     }
     enter_done(writer, event);
@@ -252,17 +259,21 @@ deliver(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **erro
 {
     gint64 start_us = g_get_monotonic_time();
     guint64 ticket = begin(writer, event, error);
+    g_autoptr(GPtrArray) healthy = NULL;
+    const KvssComponent *failed;
+    bool said_yes;
 
     if (ticket == 0)
         return false;
-    if (!call(writer, event, set, error) && !*error)
-        kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_FAILED,
-                   "failed and did not say why");
+    healthy = kvss_components_healthy(writer->components);
+    said_yes = call(writer, event, set, error);
+    failed = kvss_components_first_failed(healthy);
+    settle(event, said_yes, failed, error);
 
     g_debug("writer %s: %s took %" G_GINT64_FORMAT " us%s%s", writer->ops->friendly_name,
             kvss_event_name(event), g_get_monotonic_time() - start_us, *error ? ": " : "",
             *error ? (*error)->message : "");
-    return finish(writer, event, set, ticket, error);
+    return finish(writer, event, failed, ticket, error);
 }
 
 bool
@@ -287,7 +298,7 @@ kvss_writer_fail(KvssWriter *writer, KvssEvent event, KvssHresult code)
 
     g_assert(code != KVSS_S_OK);
     writer->ticket++;
-    enter_failed(writer, event, code);
+    enter_failed(writer, event, code, "it did not answer in time");
 }
 
 KvssWriterState
@@ -300,9 +311,26 @@ kvss_writer_status(KvssWriter *writer, KvssHresult *out_failure)
     return writer->state;
 }
 
+char *
+kvss_writer_failure_message(KvssWriter *writer)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
+
+    return g_strdup(writer->failure_message);
+}
+
+bool
+kvss_writer_has_dropped_out(const KvssWriter *writer)
+{
+    /* The lock is what is not const. */
+    return kvss_writer_status((KvssWriter *) writer, NULL) == KVSS_WS_FAILED_AT_IDENTIFY;
+}
+
 bool
 kvss_writer_is_involved(const KvssWriter *writer, const KvssSnapshotSet *set)
 {
+    if (kvss_writer_has_dropped_out(writer))
+        return false;
     for (guint i = 0; i < writer->components->len; i++)
         if (g_ptr_array_find(set->components, g_ptr_array_index(writer->components, i), NULL))
             return true;

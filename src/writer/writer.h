@@ -8,7 +8,9 @@
  */
 #pragma once
 
-#include "vss/snapshot-set.h"
+#include "../vss/snapshot-set.h"
+
+G_BEGIN_DECLS
 
 typedef struct KvssWriter KvssWriter;
 
@@ -66,8 +68,9 @@ struct KvssWriter {
 
     KvssWriterState state; /* moved by the wrapper only */
     KvssHresult failure;   /* first error; KVSS_S_OK when none */
+    char *failure_message; /* (nullable) what it said with that */
 
-    /* The wrapper's own. The lock guards these, state and failure; never held over a call. */
+    /* The wrapper's own. The lock guards these, state and failures; never held over a call. */
     GMutex lock;
     KvssEvent last;        /* delivered last; KVSS_EVENT_N: none yet */
     guint64 ticket;        /* of the call whose answer still counts */
@@ -88,8 +91,10 @@ void kvss_writer_clear(KvssWriter *writer);
  * function that is NULL succeeds. Does not enforce the time limit: the
  * coordinator does.
  *
- * The failure code is that of the first component that failed, else it follows
- * from the error. An event at the wrong moment is KVSS_WRITER_ERROR_BAD_STATE
+ * Anything that speaks of a failure is one: false, an error set, or a component
+ * marked with kvss_component_fail() meanwhile (VSS: SetWriterFailure, return true).
+ * The failure code is that of the first component that failed in the event, else it
+ * follows from the error. An event at the wrong moment is KVSS_WRITER_ERROR_BAD_STATE
  * and leaves the state alone. A call that comes back after kvss_writer_fail() or
  * an Abort has no say in the state any more and is KVSS_WRITER_ERROR_TIMEOUT.
  *
@@ -117,8 +122,17 @@ void kvss_writer_fail(KvssWriter *writer, KvssEvent event, KvssHresult code);
  */
 KvssWriterState kvss_writer_status(KvssWriter *writer, KvssHresult *out_failure);
 
+/** What it said with its first error; NULL when there was none. Free with g_free. Threads: any. */
+char *kvss_writer_failure_message(KvssWriter *writer);
+
 /** Would kvss_writer_send() deliver this event now? */
 bool kvss_writer_may_send(KvssWriter *writer, KvssEvent event);
+
+/**
+ * True if it failed at Identify. It takes no part, and its components are not to be looked
+ * at: they are half of the truth, and an Identify that hangs may still add to them.
+ */
+bool kvss_writer_has_dropped_out(const KvssWriter *writer);
 
 /** True if one of @writer's components is chosen in @set. */
 bool kvss_writer_is_involved(const KvssWriter *writer, const KvssSnapshotSet *set);
@@ -136,3 +150,5 @@ typedef enum {
 
 #define KVSS_WRITER_ERROR (kvss_writer_error_quark())
 GQuark kvss_writer_error_quark(void);
+
+G_END_DECLS

@@ -3,6 +3,7 @@
  */
 #include "catalogue/manifest.h"
 
+#include <json-glib/json-glib.h>
 #include <string.h>
 
 static KvssComponent *

@@ -344,7 +344,7 @@ test_late_thaw(void)
     g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT);
     g_assert_true(g_str_has_prefix(error->message, "shadow copy made, consistency lost: "));
     g_assert_cmpint(kvss_writer_status(f->writer[1], &failure), ==, KVSS_WS_FAILED_AT_THAW);
-    g_assert_cmpuint(failure, ==, KVSS_E_WRITER_NOT_RESPONDING);
+    g_assert_cmpuint(failure, ==, KVSS_E_WRITERERROR_TIMEOUT);
     g_assert_cmpuint(fixture_held(f), ==, 0);
 }
 

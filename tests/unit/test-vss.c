@@ -21,6 +21,42 @@ test_names(void)
     g_assert_cmpstr(kvss_hresult_name(1), ==, "unknown");
 }
 
+/* What vssadmin's users read, and what ends a message. */
+static void
+test_texts(void)
+{
+    static const struct {
+        KvssWriterState state;
+        const char *text;
+    } states[] = {
+        { KVSS_WS_UNKNOWN, "Unknown" },
+        { KVSS_WS_STABLE, "Stable" },
+        { KVSS_WS_WAITING_FOR_FREEZE, "Waiting for freeze" },
+        { KVSS_WS_WAITING_FOR_THAW, "Frozen" },
+        { KVSS_WS_WAITING_FOR_BACKUP_COMPLETE, "Waiting for completion" },
+        { KVSS_WS_FAILED_AT_IDENTIFY, "Failed" },
+        { KVSS_WS_FAILED_AT_BACKUPSHUTDOWN, "Failed" },
+    };
+    g_autofree char *known = kvss_hresult_in_brackets(KVSS_E_WRITERERROR_TIMEOUT);
+    g_autofree char *foreign = kvss_hresult_in_brackets(0x80070005u);
+    g_autofree char *none = kvss_attributes_text(0);
+    g_autofree char *some = kvss_attributes_text(KVSS_ATTR_DIFFERENTIAL | KVSS_ATTR_AUTORECOVER);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(states); i++)
+        g_assert_cmpstr(kvss_writer_state_text(states[i].state), ==, states[i].text);
+    g_assert_cmpstr(kvss_hresult_text(KVSS_S_OK), ==, "No error");
+    g_assert_cmpstr(kvss_hresult_text(0x800423F0u), ==, "Inconsistent shadow copy");
+    g_assert_cmpstr(kvss_hresult_text(0x800423F2u), ==, "Timed out");
+    g_assert_cmpstr(kvss_hresult_text(0x800423F3u), ==, "Retryable error");
+    g_assert_cmpstr(kvss_hresult_text(0x800423F4u), ==, "Non-retryable error");
+    g_assert_cmpstr(kvss_hresult_text(0x80070005u), ==, "Unexpected error");
+    g_assert_cmpstr(known, ==, "(VSS_E_WRITERERROR_TIMEOUT, 0x800423F2)");
+    g_assert_cmpstr(foreign, ==, "(0x80070005)");
+    g_assert_cmpstr(none, ==, "None");
+    g_assert_cmpstr(some, ==, "Differential, Auto recovered");
+    g_assert_cmpstr(kvss_hresult_name(0x8004232Du), ==, "VSS_E_VOLUME_NOT_LOCAL");
+}
+
 static void
 test_component(void)
 {
@@ -204,6 +240,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vss/names", test_names);
+    g_test_add_func("/vss/texts", test_texts);
     g_test_add_func("/vss/component", test_component);
     g_test_add_func("/vss/first-failure-stays", test_first_failure_stays);
     g_test_add_func("/vss/set-string", test_set_string);

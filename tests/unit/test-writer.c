@@ -144,8 +144,13 @@ test_codes(Fixture *f, gconstpointer data)
 static void
 test_after_failure(Fixture *f, gconstpointer data)
 {
+    g_autofree char *message = NULL;
+
+    g_assert_null(kvss_writer_failure_message(f->writer));
     script_refuse(f->script, "PrepareForBackup", 0, KVSS_E_WRITERERROR_RETRYABLE);
     g_assert_false(kvss_writer_send(f->writer, KVSS_EVENT_PREPARE_FOR_BACKUP, f->set, NULL));
+    message = kvss_writer_failure_message(f->writer);
+    g_assert_nonnull(message);
     g_assert_false(kvss_writer_may_send(f->writer, KVSS_EVENT_PREPARE_FOR_SNAPSHOT));
     g_assert_true(kvss_writer_send(f->writer, KVSS_EVENT_ABORT, f->set, NULL));
     g_assert_true(kvss_writer_send(f->writer, KVSS_EVENT_BACKUP_SHUTDOWN, f->set, NULL));

@@ -38,23 +38,36 @@ count_mine(const FakeProvider *self, const KvssComponent *component)
     return n;
 }
 
+static KvssComponent *
+nth_component(const KvssSnapshotSet *set, guint n)
+{
+    return n < set->components->len ? g_ptr_array_index(set->components, n) : NULL;
+}
+
+static bool
+refuse(KvssComponent *component, const ScriptAct *act, GError **error)
+{
+    kvss_component_fail(component, act->code, "cannot be cut");
+    return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "%s cannot be cut",
+                      component->display_name);
+}
+
 /* Goes through the set's components as far as the script lets it. */
 static bool
 walk(FakeProvider *self, KvssSnapshotSet *set, const ScriptAct *act, guint *out_disks,
      GError **error)
 {
-    *out_disks = 0;
-    for (guint i = 0; i < set->components->len; i++) {
-        KvssComponent *component = g_ptr_array_index(set->components, i);
+    KvssComponent *component;
 
-        if (act->is_refusal && act->index == i) {
-            kvss_component_fail(component, act->code, "cannot be cut");
-            return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "%s cannot be cut",
-                              component->display_name);
-        }
+    *out_disks = 0;
+    for (guint i = 0; (component = nth_component(set, i)); i++) {
+        if (act->is_refusal && act->index == i)
+            return refuse(component, act, error);
+        if (act->is_crash && act->index == i)
+            return script_die(self->script, error);
         *out_disks += count_mine(self, component);
     }
-    return true;
+    return !act->is_crash || script_die(self->script, error);
 }
 
 static bool
@@ -75,7 +88,7 @@ play(KvssProvider *p, KvssProviderStep step, KvssSnapshotSet *set, GError **erro
     ok = walk(self, set, &act, &disks, error);
     if (step == KVSS_PROVIDER_STEP_COMMIT)
         change(self, 1, disks); /* also when it fails half-way */
-    return ok;
+    return ok && script_say(&act, nth_component(set, act.index), error);
 }
 
 /* --- the table ---------------------------------------------------------------- */
@@ -133,9 +146,14 @@ static void
 end(KvssProvider *p, const char *event)
 {
     FakeProvider *self = (FakeProvider *) p;
+    g_autoptr(GError) error = NULL;
     ScriptAct act;
 
-    if (script_play(self->script, event, NULL, &act, NULL) && !act.is_lie)
+    if (!script_play(self->script, event, NULL, &act, &error) || act.is_lie)
+        return;
+    if (act.is_crash)
+        (void) script_die(self->script, &error);
+    else
         change(self, 0, 0);
 }
 

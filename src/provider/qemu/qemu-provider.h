@@ -8,7 +8,11 @@
  */
 #pragma once
 
-#include "provider/provider.h"
+#include "../provider.h"
+
+G_BEGIN_DECLS
 
 /** Needs nothing: everything is found on the components. */
 KvssProvider *kvss_qemu_provider_new(void);
+
+G_END_DECLS

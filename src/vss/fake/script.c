@@ -3,6 +3,8 @@
  */
 #include "vss/fake/script.h"
 
+#include "base/error.h"
+
 #include <string.h>
 
 typedef struct {
@@ -19,7 +21,7 @@ struct Script {
     GCond changed;
     GHashTable *lines; /* event name -> Line */
     GPtrArray *seen;   /* event names */
-    bool is_released, is_freed;
+    bool is_released, is_freed, is_dead;
     guint held;
 };
 
@@ -121,6 +123,28 @@ script_lie(Script *script, const char *event)
 }
 
 void
+script_answer(Script *script, const char *event, ScriptAnswer answer, guint index,
+              KvssHresult code)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
+    Line *line = line_of(script, event);
+
+    line->act.answer = answer;
+    line->act.index = index;
+    line->act.code = code;
+}
+
+void
+script_crash(Script *script, const char *event, guint index)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
+    Line *line = line_of(script, event);
+
+    line->act.is_crash = true;
+    line->act.index = index;
+}
+
+void
 script_on(Script *script, const char *event, void (*func)(gpointer data), gpointer data)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
@@ -209,7 +233,9 @@ script_play(Script *script, const char *event, GCancellable *cancellable, Script
 
     g_mutex_lock(&script->lock);
     g_ptr_array_add(script->seen, g_strdup(event));
-    if (g_hash_table_contains(script->lines, event))
+    if (script->is_dead)
+        ok = kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "has died");
+    else if (g_hash_table_contains(script->lines, event))
         line = *line_of(script, event);
     g_mutex_unlock(&script->lock);
 
@@ -228,12 +254,52 @@ script_play(Script *script, const char *event, GCancellable *cancellable, Script
     return ok;
 }
 
+bool
+script_die(Script *script, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
+
+    script->is_dead = true;
+    script->held = 0;
+    return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "died");
+}
+
+static void
+mark_twice(KvssComponent *component, KvssHresult code)
+{
+    if (!component)
+        return;
+    kvss_component_fail(component, code, "fails");
+    kvss_component_fail(component, KVSS_E_WRITERERROR_RECOVERY_FAILED, "fails otherwise");
+}
+
+bool
+script_say(const ScriptAct *act, KvssComponent *component, GError **error)
+{
+    switch (act->answer) {
+    case SCRIPT_ANSWER_YES_WITH_ERROR:
+        kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "says yes and has an error");
+        return true;
+    case SCRIPT_ANSWER_NO_WITHOUT_ERROR:
+        return false;
+    case SCRIPT_ANSWER_YES_BUT_FAILED:
+        if (component)
+            kvss_component_fail(component, act->code, "fails");
+        return true;
+    case SCRIPT_ANSWER_TWO_FAILURES:
+        mark_twice(component, act->code);
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE, "fails in a third way");
+    default:
+        return true;
+    }
+}
+
 void
 script_set_held(Script *script, guint held)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
 
-    script->held = held;
+    script->held = script->is_dead ? 0 : held;
 }
 
 void

@@ -40,6 +40,29 @@ void script_stall(Script *script, const char *event, unsigned ms, bool is_deaf);
 /** Says that all is well and does nothing. */
 void script_lie(Script *script, const char *event);
 
+/** What it says when it is asked once and answers twice, or in two ways. */
+typedef enum {
+    SCRIPT_ANSWER_PLAIN,
+    SCRIPT_ANSWER_YES_WITH_ERROR,   /* true, and an error set */
+    SCRIPT_ANSWER_NO_WITHOUT_ERROR, /* false, and not a word */
+    SCRIPT_ANSWER_YES_BUT_FAILED,   /* true, but a component is marked as failed */
+    SCRIPT_ANSWER_TWO_FAILURES,     /* marks a component twice, and has a third code in its error */
+} ScriptAnswer;
+
+/**
+ * Does its work, then answers like that. Marks are on the component that has number
+ * @index, with @code first.
+ */
+void script_answer(Script *script, const char *event, ScriptAnswer answer, guint index,
+                   KvssHresult code);
+
+/**
+ * Dies in @event, having done its work for @index components: lets go of everything,
+ * as a process does. This call fails; so does every later one, and does nothing.
+ */
+void script_crash(Script *script, const char *event, guint index);
+#define SCRIPT_AFTER_ALL G_MAXUINT /* an @index: when its work is done, before it answers */
+
 /** Calls @func in the fake's thread when @event begins, before anything else. */
 void script_on(Script *script, const char *event, void (*func)(gpointer data), gpointer data);
 
@@ -61,12 +84,22 @@ bool script_wait_freed(Script *script);
 typedef struct {
     bool is_lie;        /* do nothing, say yes */
     bool is_refusal;    /* fail component number @index with @code */
+    bool is_crash;      /* script_die() before component number @index */
+    ScriptAnswer answer; /* script_say() in the end */
     guint index;
     KvssHresult code;
 } ScriptAct;
 
-/** Notes the event and stalls as told. False: give up now, @error is set. */
+/** Notes the event and stalls as told. False: give up now, @error is set. The dead do. */
 bool script_play(Script *script, const char *event, GCancellable *cancellable,
                  ScriptAct *out_act, GError **error);
+
+/** It is dead now, and holds nothing. Returns: false. */
+bool script_die(Script *script, GError **error);
+
+/** The answer to an event whose work is done. @component: (nullable) the one to mark. */
+bool script_say(const ScriptAct *act, KvssComponent *component, GError **error);
+
+/** What the dead hold is nothing, whatever is said here. */
 void script_set_held(Script *script, guint held);
 void script_set_freed(Script *script);

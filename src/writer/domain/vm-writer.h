@@ -8,7 +8,9 @@
  */
 #pragma once
 
-#include "writer/writer.h"
+#include "../writer.h"
+
+G_BEGIN_DECLS
 
 struct KvssHost;
 
@@ -47,3 +49,5 @@ KvssWriter *kvss_vm_writer_new(struct KvssHost *host, const KvssVmWriterOptions 
  * for one). NULL: all. Unknown names are simply not found.
  */
 void kvss_vm_writer_limit_to(KvssWriter *writer, const char *const *names);
+
+G_END_DECLS

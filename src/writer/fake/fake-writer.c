@@ -16,6 +16,7 @@ typedef struct {
 
     GMutex lock;       /* Abort may come while another event is stuck */
     GHashTable *flags; /* KvssComponent -> flags */
+    bool had_post_snapshot;
 } FakeWriter;
 
 /* What an event sets and clears on each component. */
@@ -64,6 +65,44 @@ refuse(KvssEvent event, KvssComponent *component, const ScriptAct *act, GError *
                       component->display_name);
 }
 
+/* The promise that the coordinator gives: what comes after PostSnapshot is no Abort. */
+static void
+check_promise(FakeWriter *self, KvssEvent event)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+
+    g_assert(event != KVSS_EVENT_ABORT || !self->had_post_snapshot);
+    self->had_post_snapshot |= event == KVSS_EVENT_POST_SNAPSHOT;
+}
+
+static KvssComponent *
+nth_selected(const KvssWriter *writer, guint n)
+{
+    for (guint i = 0; i < writer->components->len; i++) {
+        KvssComponent *component = g_ptr_array_index(writer->components, i);
+
+        if (component->is_selected && n-- == 0)
+            return component;
+    }
+    return NULL;
+}
+
+/* Goes through the chosen components as far as the script lets it. */
+static bool
+walk(FakeWriter *self, KvssEvent event, const ScriptAct *act, GError **error)
+{
+    KvssComponent *component;
+
+    for (guint i = 0; (component = nth_selected(&self->writer, i)); i++) {
+        if (act->is_refusal && i == act->index)
+            return refuse(event, component, act, error);
+        if (act->is_crash && i == act->index)
+            return script_die(self->script, error);
+        apply(self, event, component);
+    }
+    return !act->is_crash || script_die(self->script, error);
+}
+
 static bool
 play(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **error)
 {
@@ -71,20 +110,14 @@ play(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **error)
     bool cannot_fail = event == KVSS_EVENT_ABORT || event == KVSS_EVENT_BACKUP_SHUTDOWN;
     ScriptAct act;
 
+    check_promise(self, event);
     if (!script_play(self->script, kvss_event_name(event),
                      cannot_fail ? NULL : g_atomic_pointer_get(&set->cancellable), &act, error))
         return false;
-
-    for (guint i = 0, n = 0; !act.is_lie && i < writer->components->len; i++) {
-        KvssComponent *component = g_ptr_array_index(writer->components, i);
-
-        if (!component->is_selected)
-            continue;
-        if (act.is_refusal && n++ == act.index)
-            return refuse(event, component, &act, error);
-        apply(self, event, component);
-    }
-    return true;
+    if (act.is_lie)
+        return true;
+    return walk(self, event, &act, error)
+        && script_say(&act, nth_selected(writer, act.index), error);
 }
 
 /* --- the table ---------------------------------------------------------------- */
@@ -111,9 +144,14 @@ fake_identify(KvssWriter *writer, GCancellable *cancellable, GError **error)
         return false;
     if (act.is_refusal)
         return kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_FAILED, "refuses");
-    for (guint i = 0; !act.is_lie && i < self->n_components; i++)
+    for (guint i = 0; !act.is_lie && i < self->n_components; i++) {
+        if (act.is_crash && i == act.index)
+            return script_die(self->script, error);
         declare(self, i);
-    return true;
+    }
+    if (act.is_crash)
+        return script_die(self->script, error);
+    return script_say(&act, NULL, error);
 }
 
 #define EVENT(function, event)                                                  \
@@ -148,6 +186,8 @@ fake_post_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
     if (!play(writer, KVSS_EVENT_POST_RESTORE, set, error))
         return false;
+    if (*error)
+        return true; /* it was told to answer in two ways */
     for (guint i = 0; i < writer->components->len; i++) {
         KvssComponent *component = g_ptr_array_index(writer->components, i);
 
@@ -161,13 +201,17 @@ fake_post_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 static void
 fake_abort(KvssWriter *writer, KvssSnapshotSet *set)
 {
-    (void) play(writer, KVSS_EVENT_ABORT, set, NULL);
+    g_autoptr(GError) error = NULL;
+
+    (void) play(writer, KVSS_EVENT_ABORT, set, &error);
 }
 
 static void
 fake_backup_shutdown(KvssWriter *writer, KvssSnapshotSet *set)
 {
-    (void) play(writer, KVSS_EVENT_BACKUP_SHUTDOWN, set, NULL);
+    g_autoptr(GError) error = NULL;
+
+    (void) play(writer, KVSS_EVENT_BACKUP_SHUTDOWN, set, &error);
 }
 
 static void
