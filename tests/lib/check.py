@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import specification
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LOG = TOP + "/build/check.log"
 
@@ -17,6 +19,7 @@ class Count:
         self.passed = self.failed = 0
         self.skipped = []
         self.failures = []
+        self.names = {"passed": set(), "failed": set(), "skipped": set()}   # by the tests' own names
 
     def fail(self, name, text):
         self.failed += 1
@@ -31,6 +34,7 @@ def count_meson_test(test, count):
     before = count.failed
     for status, text in lines:
         skip = re.search(r"# SKIP\s*(.*)", text, re.I)
+        count.names["skipped" if skip else "passed" if status == "ok" else "failed"].add(text.split("#")[0].strip())
         if skip:
             count.skipped.append("%s %s: %s" % (name, text.split("#")[0].strip(), skip.group(1)))
         elif status == "ok":
@@ -91,6 +95,7 @@ def vm_tests(count, sweep):
         with open(results) as file, open(LOG, "a") as log:
             for line in file:
                 answer = json.loads(line)
+                count.names.get(answer["status"], count.names["failed"]).add(answer["test"])
                 if answer["status"] == "passed":
                     count.passed += 1
                 elif answer["status"] == "skipped":
@@ -103,6 +108,27 @@ def vm_tests(count, sweep):
         count.fail("tests/vm/run", "exit %d (build/vm-tests.log)" % rc)
 
 
+def guest_test_names(*options):
+    return subprocess.run([TOP + "/tests/vm/run", "--list", *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          text=True, check=True).stdout.split()
+
+
+def check_specification(count):
+    """Every statement of the specification is proven by tests that ran, or says what it waits for."""
+    tests = specification.Tests(count.names["passed"], count.names["skipped"], count.names["failed"],
+                                guest_test_names("--sweep"))
+    problems, proven, unproven, waiting = specification.check_document(tests)
+    for problem in problems:
+        count.fail("docs/specification.md", problem)
+    if not problems:
+        count.passed += 1
+    print("Specification: %d rows proven, %d not proven here, %d waiting" % (len(proven), len(unproven), len(waiting)))
+    for text in unproven:
+        print("  not proven: " + text)
+    for text in waiting:
+        print("  waiting: " + text)
+
+
 def main():
     count = Count()
     meson_tests(count)
@@ -112,6 +138,7 @@ def main():
         count.skipped.append("tests with real guests: need root")
     else:
         vm_tests(count, "--sweep" in sys.argv)
+    check_specification(count)
     if count.skipped:
         print("Skipped:")
         for reason in count.skipped:
