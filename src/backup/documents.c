@@ -21,6 +21,7 @@ involved_writers(KvssCoordinator *coordinator)
             .friendly_name = writer->ops->friendly_name,
             .instance_id = writer->instance_id,
             .instance_name = writer->instance_name,
+            .level = writer->level,
             .components = writer->components,
         };
 
@@ -30,13 +31,15 @@ involved_writers(KvssCoordinator *coordinator)
     return identities;
 }
 
-/* Takes @text. */
+/* Takes @text; NULL when making it has failed. */
 static bool
 add_text(KvssUpload *upload, const char *path, char *text, GError **error)
 {
-    g_autoptr(GBytes) bytes = g_bytes_new_take(text, strlen(text));
+    g_autoptr(GBytes) bytes = text ? g_bytes_new_take(text, strlen(text)) : NULL;
 
-    return kvss_upload_add_bytes(upload, path, bytes, 0600, error);
+    if (!bytes)
+        g_prefix_error(error, "%s: ", path);
+    return bytes && kvss_upload_add_bytes(upload, path, bytes, 0600, error);
 }
 
 /* VSS allows several writers of one class; how many of them came before this one. */
@@ -59,7 +62,7 @@ add_writer(KvssUpload *upload, const GArray *identities, guint index, GError **e
     g_autofree char *suffix = before ? g_strdup_printf("-%u", before + 1) : g_strdup("");
     g_autofree char *path = g_strdup_printf("vss/writer-%s%s.xml", identity->class_id, suffix);
 
-    return add_text(upload, path, kvss_writer_metadata_document(identity), error);
+    return add_text(upload, path, kvss_writer_metadata_document(identity, error), error);
 }
 
 bool
@@ -73,6 +76,7 @@ kvss_backup_store_documents(KvssUpload *upload, KvssCoordinator *coordinator, GE
     return add_text(upload, "vss/backup-components.xml",
                     kvss_backup_components_document(
                         kvss_coordinator_set(coordinator),
-                        (const KvssWriterIdentity *) (void *) identities->data, identities->len),
+                        (const KvssWriterIdentity *) (void *) identities->data, identities->len,
+                        error),
                     error);
 }

@@ -1,7 +1,7 @@
 /*
- * test-vss.c - components, sets, names, and the two documents
+ * test-vss.c - components, sets, names
  */
-#include "vss/documents.h"
+#include "vss/snapshot-set.h"
 
 #include <string.h>
 
@@ -122,119 +122,6 @@ test_skew(void)
     g_assert_cmpfloat(kvss_snapshot_set_skew_ms(set), ==, 1.5);
 }
 
-/* --- documents -------------------------------------------------------------------- */
-
-static KvssComponent *
-web01(void)
-{
-    KvssComponent *component = kvss_component_new("6f1c9a34-7f0b-4b0c-9f62-1c5b8a0d2e11", "web01");
-    g_autoptr(GBytes) bytes = g_bytes_new_static("<domain/>", 9);
-
-    kvss_set_string(&component->caption, "Online\\web01");
-    kvss_set_string(&component->metadata, "vm/>");
-    kvss_set_string(&kvss_component_add_disk(component, "vda")->path,
-                    "/var/lib/libvirt/images/a&b.qcow2");
-    kvss_component_add_disk(component, "vdb"); /* on a network: no file of this host */
-    kvss_component_add_bytes(component, "domain.xml", bytes, 0600);
-    kvss_component_add_file(component, "nvram.fd", "/var/lib/kvss/copy", 0600)->original
-        = g_strdup("/var/lib/libvirt/qemu/nvram/web01_VARS.fd");
-    return component;
-}
-
-static KvssWriterIdentity
-vm_writer(GPtrArray *components)
-{
-    return (KvssWriterIdentity) {
-        .class_id = "66841cd4-6ded-4f4b-8f17-fd23f8ddc3de",
-        .friendly_name = "Microsoft Hyper-V VSS Writer",
-        .instance_id = "2b7d5a0e-0a43-4f4d-a9c8-5f6f3b1f9c77",
-        .instance_name = "kvss VM writer, qemu:///system",
-        .components = components,
-    };
-}
-
-static void
-test_writer_metadata(void)
-{
-    g_autoptr(GPtrArray) components
-        = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_component_free);
-    KvssWriterIdentity writer = vm_writer(components);
-    g_autofree char *text = NULL;
-
-    g_ptr_array_add(components, web01());
-    text = kvss_writer_metadata_document(&writer);
-    g_assert_cmpstr(text, ==,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-        "<WRITER_METADATA xmlns=\"urn:kvss:writer-metadata:1\" version=\"1.0\" "
-        "backupSchema=\"272\">\n"
-        "  <IDENTIFICATION writerId=\"66841cd4-6ded-4f4b-8f17-fd23f8ddc3de\" "
-        "instanceId=\"2b7d5a0e-0a43-4f4d-a9c8-5f6f3b1f9c77\" "
-        "instanceName=\"kvss VM writer, qemu:///system\" "
-        "friendlyName=\"Microsoft Hyper-V VSS Writer\" usage=\"USER_DATA\" dataSource=\"OTHER\" "
-        "majorVersion=\"1\" minorVersion=\"0\"/>\n"
-        "  <RESTORE_METHOD method=\"RESTORE_IF_CAN_BE_REPLACED\" writerRestore=\"always\" "
-        "rebootRequired=\"no\"/>\n"
-        "  <BACKUP_LOCATIONS>\n"
-        "    <FILE_GROUP componentName=\"6f1c9a34-7f0b-4b0c-9f62-1c5b8a0d2e11\" "
-        "caption=\"Online\\web01\" restoreMetadata=\"yes\" notifyOnBackupComplete=\"yes\" "
-        "selectable=\"yes\" selectableForRestore=\"yes\" componentFlags=\"1\">\n"
-        "      <FILE_LIST path=\"/var/lib/libvirt/images\" filespec=\"a&amp;b.qcow2\" "
-        "filespecBackupType=\"3855\"/>\n"
-        "      <FILE_LIST path=\"/var/lib/libvirt/qemu/nvram\" filespec=\"web01_VARS.fd\" "
-        "filespecBackupType=\"3855\"/>\n"
-        "    </FILE_GROUP>\n"
-        "  </BACKUP_LOCATIONS>\n"
-        "</WRITER_METADATA>\n");
-}
-
-/* A writer without a component in the set is not in it; one that is not chosen neither. */
-static void
-test_backup_components(void)
-{
-    g_autoptr(GPtrArray) components
-        = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_component_free);
-    g_autoptr(GPtrArray) none = g_ptr_array_new();
-    g_autoptr(KvssSnapshotSet) set = kvss_snapshot_set_new();
-    KvssWriterIdentity writers[] = { vm_writer(components), vm_writer(none) };
-    g_autofree char *text = NULL;
-
-    g_ptr_array_add(components, web01());
-    g_ptr_array_add(components, kvss_component_new("other", "db01"));
-    g_ptr_array_add(set->components, components->pdata[0]);
-    ((KvssComponent *) components->pdata[0])->backup_succeeded = true;
-    kvss_set_string(&set->id, "0c1d2e3f-1111-4222-8333-944444444444");
-    text = kvss_backup_components_document(set, writers, G_N_ELEMENTS(writers));
-    g_assert_cmpstr(text, ==,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-        "<BACKUP_COMPONENTS xmlns=\"urn:kvss:backup-components:1\" version=\"1.0\" "
-        "bootableSystemStateBackup=\"no\" selectComponents=\"yes\" backupType=\"copy\" "
-        "partialFileSupport=\"no\" snapshotSetId=\"0c1d2e3f-1111-4222-8333-944444444444\">\n"
-        "  <WRITER_COMPONENTS instanceId=\"2b7d5a0e-0a43-4f4d-a9c8-5f6f3b1f9c77\" "
-        "writerId=\"66841cd4-6ded-4f4b-8f17-fd23f8ddc3de\" "
-        "instanceName=\"kvss VM writer, qemu:///system\" backupSchema=\"272\">\n"
-        "    <COMPONENT componentName=\"6f1c9a34-7f0b-4b0c-9f62-1c5b8a0d2e11\" "
-        "componentType=\"filegroup\" backupSucceeded=\"yes\">\n"
-        "      <BACKUP_METADATA metadata=\"dm0vPg==\"/>\n"
-        "    </COMPONENT>\n"
-        "  </WRITER_COMPONENTS>\n"
-        "</BACKUP_COMPONENTS>\n");
-}
-
-/* What XML cannot hold is replaced: the document can always be read again. */
-static void
-test_hostile_names(void)
-{
-    g_autoptr(GPtrArray) components
-        = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_component_free);
-    KvssWriterIdentity writer = vm_writer(components);
-    g_autofree char *text = NULL;
-
-    g_ptr_array_add(components, kvss_component_new("a\x01\xff\"<b>&amp;", "x"));
-    text = kvss_writer_metadata_document(&writer);
-    g_assert_true(g_utf8_validate(text, -1, NULL));
-    g_assert_nonnull(strstr(text, "componentName=\"a\xEF\xBF\xBD\xEF\xBF\xBD&quot;&lt;b&gt;&amp;amp;\""));
-}
-
 int
 main(int argc, char **argv)
 {
@@ -245,8 +132,5 @@ main(int argc, char **argv)
     g_test_add_func("/vss/first-failure-stays", test_first_failure_stays);
     g_test_add_func("/vss/set-string", test_set_string);
     g_test_add_func("/vss/skew", test_skew);
-    g_test_add_func("/vss/writer-metadata", test_writer_metadata);
-    g_test_add_func("/vss/backup-components", test_backup_components);
-    g_test_add_func("/vss/hostile-names", test_hostile_names);
     return g_test_run();
 }
