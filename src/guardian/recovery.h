@@ -3,7 +3,9 @@
  */
 #pragma once
 
-#include "base/error.h"
+#include "../base/error.h"
+
+G_BEGIN_DECLS
 
 /** Enough for anything but a guest that does not answer. */
 #define KVSS_RECOVERY_WAIT_S 120
@@ -31,3 +33,5 @@ void kvss_recovery_report_clear(KvssRecoveryReport *report);
  */
 bool kvss_recovery_run(const char *state_dir, bool dry_run, unsigned wait_s,
                        KvssRecoveryReport *out_report, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+G_END_DECLS

@@ -38,7 +38,7 @@ def declared():
     with tempfile.TemporaryDirectory() as folder:
         with open(folder + "/all.c", "w") as source:
             source.writelines('#include "%s"\n' % h for h in HEADERS if not h.endswith("/kvss.h"))
-        subprocess.run(["gcc", "-std=gnu17", "-fsyntax-only", "-aux-info", folder + "/all.txt", folder + "/all.c"] +
+        subprocess.run(["gcc", "-std=gnu17", "-fsyntax-only", "-aux-info", folder + "/all.txt", "-I" + SRC, folder + "/all.c"] +
                        output("pkg-config", "--cflags", "gio-2.0").split(), stdin=subprocess.DEVNULL, check=True)
         with open(folder + "/all.txt") as file:
             lines = re.findall(r"^/\* (.+):\d+:\w+ \*/ extern .*?(\w+) \(", file.read(), re.M)
