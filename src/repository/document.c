@@ -35,6 +35,16 @@ kvss_document_read(KvssBackend *backend, KvssCodecPool *codecs, KvssFileType typ
     return json;
 }
 
+/* It may be there all the same, when only its sync failed: nobody knows for how long. */
+static void
+take_back(KvssBackend *backend, KvssFileType type, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!kvss_backend_remove(backend, type, name, &error))
+        g_debug("%s", error->message);
+}
+
 bool
 kvss_document_write(KvssBackend *backend, KvssCodecPool *codecs, KvssFileType type,
                     const GString *json, char out_name[KVSS_ID_HEX_LENGTH + 1], GError **error)
@@ -48,8 +58,10 @@ kvss_document_write(KvssBackend *backend, KvssCodecPool *codecs, KvssFileType ty
 
     kvss_id_of(data, length, id);
     kvss_id_to_hex(id, name);
-    if (!kvss_backend_put(backend, type, name, data, length, error))
+    if (!kvss_backend_put(backend, type, name, data, length, error)) {
+        take_back(backend, type, name);
         return false;
+    }
     if (out_name)
         memcpy(out_name, name, sizeof name);
     return true;

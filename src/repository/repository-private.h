@@ -36,7 +36,7 @@ struct KvssRepository {
 GBytes *kvss_document_read(KvssBackend *backend, KvssCodecPool *codecs, KvssFileType type,
                            const char *name, size_t max_length, GError **error);
 
-/** Seals @json, stores it under its hash, durable. @out_name: (optional). */
+/** Seals @json, stores it under its hash, durable; on failure it is not there. @out_name: (optional). */
 bool kvss_document_write(KvssBackend *backend, KvssCodecPool *codecs, KvssFileType type,
                          const GString *json, char out_name[KVSS_ID_HEX_LENGTH + 1],
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;

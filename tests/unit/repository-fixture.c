@@ -2,8 +2,7 @@
  * repository-fixture.c - a repository in a temporary folder, for unit tests
  */
 #include "repository-fixture.h"
-#include "repository/id.h"
-#include "repository/key.h"
+#include "cheap-key.h"
 #include "stream/copy.h"
 #include "stream/sink.h"
 #include "stream/source.h"
@@ -74,22 +73,6 @@ remove_first(void)
     remove_tree(first_repository);
 }
 
-/* A key that costs nothing in place of the one that init made. */
-static void
-make_key_cheap(const char *location)
-{
-    static const KvssKeyCost cost = { .n = 2, .r = 1, .p = 1 };
-    g_autoptr(KvssBackend) backend = kvss_backend_open(location, NULL);
-    g_autoptr(GArray) old = kvss_backend_list(backend, KVSS_FILE_KEY, NULL);
-    char name[KVSS_ID_HEX_LENGTH + 1];
-    KvssKey key;
-
-    g_assert_true(kvss_key_open(backend, FIXTURE_PASSWORD, &key, NULL));
-    g_assert_true(kvss_key_add(backend, FIXTURE_PASSWORD, &key, &cost, NULL));
-    kvss_id_to_hex(g_array_index(old, KvssStoredFile, 0).id, name);
-    g_assert_true(kvss_backend_remove(backend, KVSS_FILE_KEY, name, NULL));
-}
-
 Fixture *
 fixture_new(void)
 {
@@ -99,7 +82,7 @@ fixture_new(void)
     if (!first_repository) {
         first_repository = g_dir_make_tmp("kvss-first-XXXXXX", NULL);
         g_assert_true(kvss_repository_init(first_repository, FIXTURE_PASSWORD, NULL, &error));
-        make_key_cheap(first_repository);
+        cheap_key(first_repository, FIXTURE_PASSWORD);
         atexit(remove_first);
     }
     fixture_copy_tree(first_repository, fixture->location);

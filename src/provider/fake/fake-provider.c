@@ -11,6 +11,8 @@ typedef struct {
     char *name, *target;
     Script *script;
 
+    guint salt;
+
     GMutex lock;         /* abort may come while a step is stuck */
     guint scratch, copies;
 } FakeProvider;
@@ -118,10 +120,11 @@ STEP(fake_post_commit, POST_COMMIT)
 STEP(fake_pre_final_commit, PRE_FINAL_COMMIT)
 STEP(fake_post_final_commit, POST_FINAL_COMMIT)
 
-GBytes *
-fake_provider_content(const KvssComponent *component, const KvssDisk *disk)
+static GBytes *
+content(const KvssComponent *component, const KvssDisk *disk, guint salt)
 {
-    g_autofree char *mark = g_strdup_printf("%s/%s\n", component->name, disk->target);
+    g_autofree char *mark = salt ? g_strdup_printf("%s/%s, %u\n", component->name, disk->target, salt)
+                                 : g_strdup_printf("%s/%s\n", component->name, disk->target);
     GString *text = g_string_sized_new(disk->size);
 
     while (text->len < disk->size)
@@ -130,14 +133,75 @@ fake_provider_content(const KvssComponent *component, const KvssDisk *disk)
     return g_string_free_to_bytes(text);
 }
 
+GBytes *
+fake_provider_content(const KvssComponent *component, const KvssDisk *disk)
+{
+    return content(component, disk, 0);
+}
+
+void
+fake_provider_set_salt(KvssProvider *provider, guint salt)
+{
+    ((FakeProvider *) provider)->salt = salt;
+}
+
+/* --- a disk of a shadow copy: it is gone when its provider is ----------------- */
+
+typedef struct {
+    KvssSource source;
+    KvssSource *bytes;
+    Script *script;
+} FakeSource;
+
+static bool
+fake_source_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GError **error)
+{
+    FakeSource *self = (FakeSource *) source;
+    ScriptAct act;
+
+    return script_play(self->script, "Read", NULL, &act, error)
+        && kvss_source_read(self->bytes, offset, buffer, length, error);
+}
+
+static void
+fake_source_free(KvssSource *source)
+{
+    FakeSource *self = (FakeSource *) source;
+
+    kvss_source_free(self->bytes);
+    script_unref(self->script);
+    g_free(self);
+}
+
+static const KvssSourceOps fake_source_ops = {
+    .read = fake_source_read,
+    .free = fake_source_free,
+};
+
+static struct KvssSource *
+fake_source_new(Script *script, GBytes *bytes)
+{
+    FakeSource *self = g_new0(FakeSource, 1);
+
+    self->source.ops = &fake_source_ops;
+    self->source.size = g_bytes_get_size(bytes);
+    self->source.is_parallel = true;
+    self->bytes = kvss_source_new_bytes(bytes);
+    self->script = script_ref(script);
+    return &self->source;
+}
+
 static struct KvssSource *
 fake_open(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error)
 {
     FakeProvider *self = (FakeProvider *) p;
-    g_autoptr(GBytes) bytes = fake_provider_content(c, d);
+    g_autoptr(GBytes) bytes = content(c, d, self->salt);
+    ScriptAct act;
 
+    if (!script_play(self->script, "Open", NULL, &act, error) || !script_say(&act, NULL, error))
+        return NULL;
     if (self->copies > 0)
-        return kvss_source_new_bytes(bytes);
+        return fake_source_new(self->script, bytes);
     kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND, "there is no shadow copy");
     return NULL;
 }

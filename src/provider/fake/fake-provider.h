@@ -16,12 +16,15 @@
  * @target: (nullable) the only disk target it supports; NULL: any
  *
  * A disk's source reads as its component's name and target, "web-0/vda\n", over
- * and over.
+ * and over. The script sees "Open" and each "Read" too.
  */
 KvssProvider *fake_provider_new(Script *script, const char *name, const char *target);
 
 /** It says that it cuts after the writers' own instants. Before the coordinator takes it. */
 void fake_provider_set_needs_auto_recovery(KvssProvider *provider);
 
-/** The bytes that such a source gives. */
+/** Other bytes than before: as after a day of work in the guest. */
+void fake_provider_set_salt(KvssProvider *provider, guint salt);
+
+/** The bytes that such a source gives, without salt. */
 GBytes *fake_provider_content(const KvssComponent *component, const KvssDisk *disk);

@@ -145,6 +145,15 @@ script_crash(Script *script, const char *event, guint index)
 }
 
 void
+script_kill(Script *script)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
+
+    script->is_dead = true;
+    script->held = 0;
+}
+
+void
 script_on(Script *script, const char *event, void (*func)(gpointer data), gpointer data)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
@@ -243,7 +252,9 @@ script_play(Script *script, const char *event, GCancellable *cancellable, Script
         line.func(line.data);
 
     g_mutex_lock(&script->lock);
-    if (line.is_stall)
+    if (ok && script->is_dead) /* at the hand of func */
+        ok = kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "died");
+    if (ok && line.is_stall)
         ok = stall(script, &line, cancellable, error);
     if (ok && line.error) {
         g_propagate_error(error, g_error_copy(line.error));
@@ -257,10 +268,7 @@ script_play(Script *script, const char *event, GCancellable *cancellable, Script
 bool
 script_die(Script *script, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&script->lock);
-
-    script->is_dead = true;
-    script->held = 0;
+    script_kill(script);
     return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "died");
 }
 

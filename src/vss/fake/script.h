@@ -61,6 +61,8 @@ void script_answer(Script *script, const char *event, ScriptAnswer answer, guint
  * as a process does. This call fails; so does every later one, and does nothing.
  */
 void script_crash(Script *script, const char *event, guint index);
+/** Dies now. */
+void script_kill(Script *script);
 #define SCRIPT_AFTER_ALL G_MAXUINT /* an @index: when its work is done, before it answers */
 
 /** Calls @func in the fake's thread when @event begins, before anything else. */
@@ -94,7 +96,7 @@ typedef struct {
 bool script_play(Script *script, const char *event, GCancellable *cancellable,
                  ScriptAct *out_act, GError **error);
 
-/** It is dead now, and holds nothing. Returns: false. */
+/** script_kill(), and an error that says so. Returns: false. */
 bool script_die(Script *script, GError **error);
 
 /** The answer to an event whose work is done. @component: (nullable) the one to mark. */
