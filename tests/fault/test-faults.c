@@ -15,16 +15,25 @@ typedef enum {
     STALL,       /* passes its limit, but comes back when it is cancelled */
     HANG,        /* passes its limit and does not come back before the test lets it: then it acts */
     CANCEL,      /* the requester cancels while it works */
+    CRASH,       /* dies, and holds nothing any more; says no to everything after */
+    LATE_REFUSAL, /* as HANG, but then it fails */
+    YES_WITH_ERROR, /* answers in two ways; the same four as ScriptAnswer */
+    NO_WITHOUT_ERROR,
+    YES_BUT_FAILED,
+    TWO_FAILURES,
     N_FAULTS
 } Fault;
 
-static const char *const fault_names[N_FAULTS] = { "refuse", "stall", "hang", "cancel" };
+static const char *const fault_names[N_FAULTS] = {
+    "refuse",        "stall",          "hang",             "cancel",         "crash",
+    "late-refusal",  "yes-with-error", "no-without-error", "yes-but-failed", "two-failures",
+};
 
 typedef struct {
     Fault fault;
     KvssStepId step;
     guint n_writers, n_components, n_providers;
-    guint component; /* that refuses */
+    guint component; /* that refuses; before which it dies */
     guint factor;    /* of the limits */
 } Case;
 
@@ -55,46 +64,145 @@ cancel(gpointer data)
     g_cancellable_cancel(data);
 }
 
+/* A code that it may return: others become one and the same. */
+static KvssHresult
+own_code(const Case *k)
+{
+    return is_writers(k) ? KVSS_E_WRITERERROR_OUTOFRESOURCES : KVSS_E_INSUFFICIENT_STORAGE;
+}
+
+/* Does it pass the limit? Does it come back only when the test lets it? */
+static bool
+is_timed_out(const Case *k)
+{
+    return k->fault == STALL || k->fault == HANG || k->fault == LATE_REFUSAL;
+}
+
+static bool
+is_late(const Case *k)
+{
+    return k->fault == HANG || k->fault == LATE_REFUSAL;
+}
+
+/* Does the fault name one component? */
+static bool
+is_of_component(const Case *k)
+{
+    return k->step != KVSS_STEP_IDENTIFY
+           && (k->fault == REFUSE || k->fault == YES_BUT_FAILED || k->fault == TWO_FAILURES);
+}
+
+static void
+set_limits(const Case *k, Fixture *f)
+{
+    f->limits.step_ms[k->step] = LIMIT_MS * k->factor;
+    f->limits.grace_ms = GRACE_MS * k->factor;
+    fixture_apply_limits(f);
+}
+
 static void
 arm(const Case *k, Fixture *f)
 {
     const char *event = kvss_step(k->step)->name;
+    Script *script = victim(k, f);
 
+    if (is_timed_out(k)) {
+        set_limits(k, f);
+        script_stall(script, event, SCRIPT_FOR_EVER, is_late(k));
+    }
     switch (k->fault) {
     case REFUSE:
-        script_refuse(victim(k, f), event, k->component, KVSS_E_WRITERERROR_OUTOFRESOURCES);
-        return;
+    case LATE_REFUSAL:
+        script_refuse(script, event, k->component, own_code(k));
+        break;
     case CANCEL:
-        script_on(victim(k, f), event, cancel, f->user);
-        script_stall(victim(k, f), event, SCRIPT_FOR_EVER, false);
-        return;
+        script_on(script, event, cancel, f->user);
+        script_stall(script, event, SCRIPT_FOR_EVER, false);
+        break;
+    case CRASH:
+        script_crash(script, event, k->component);
+        break;
+    case STALL:
+    case HANG:
+        break;
     default:
-        f->limits.step_ms[k->step] = LIMIT_MS * k->factor;
-        f->limits.grace_ms = GRACE_MS * k->factor;
-        fixture_apply_limits(f);
-        script_stall(victim(k, f), event, SCRIPT_FOR_EVER, k->fault == HANG);
+        script_answer(script, event,
+                      SCRIPT_ANSWER_YES_WITH_ERROR + (ScriptAnswer) (k->fault - YES_WITH_ERROR),
+                      k->component, own_code(k));
     }
 }
 
 /* --- what must be true afterwards ------------------------------------------------ */
 
-static void
-check_error(const Case *k, const GError *error)
+/* The component that a fault is about; NULL: none, or it is not known which. */
+static KvssComponent *
+culprit(const Case *k, Fixture *f)
 {
-    switch (k->fault) {
-    case REFUSE:
+    if (!is_of_component(k))
+        return NULL;
+    if (is_writers(k))
+        return g_ptr_array_index(f->writer[k->n_writers - 1]->components, k->component);
+    return g_ptr_array_index(f->set->components, k->component);
+}
+
+static const char *
+victim_name(const Case *k, Fixture *f)
+{
+    return is_writers(k) ? f->writer[k->n_writers - 1]->ops->friendly_name
+                         : f->provider[k->n_providers - 1]->ops->name;
+}
+
+/* Who, where, why, and the code's name and number at the end. */
+static void
+check_message(const Case *k, Fixture *f, const char *message)
+{
+    const char *event = kvss_step(k->step)->name;
+    KvssHresult code = kvss_coordinator_failure(f->c);
+    g_autofree char *who = g_strdup_printf("%s %s: %s: ", is_writers(k) ? "writer" : "provider",
+                                           victim_name(k, f), event);
+    g_autofree char *end = g_strdup_printf(" (%s, 0x%08X)", kvss_hresult_name(code), code);
+    const KvssComponent *component = culprit(k, f);
+
+    g_assert_nonnull(strstr(message, who));
+    g_assert_true(g_str_has_suffix(message, end));
+    g_assert_cmpint(g_str_has_prefix(message, "shadow copy made, consistency lost: "), ==,
+                    k->step == KVSS_STEP_THAW);
+    if (component)
+        g_assert_nonnull(strstr(message, component->display_name));
+    /* Which of its components hangs is not known: all are named. */
+    for (guint i = 0; is_timed_out(k) && is_writers(k) && i < k->n_components; i++) {
+        component = g_ptr_array_index(f->writer[k->n_writers - 1]->components, i);
+        g_assert_nonnull(strstr(message, component->display_name));
+    }
+}
+
+static void
+check_error(const Case *k, Fixture *f, const GError *error)
+{
+    if (k->fault == CANCEL) {
+        g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+        return;
+    }
+    if (is_timed_out(k))
+        g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT);
+    else
         g_assert_error(error, KVSS_COORDINATOR_ERROR,
                        is_writers(k) ? KVSS_COORDINATOR_ERROR_WRITER_FAILED
                                      : KVSS_COORDINATOR_ERROR_PROVIDER_FAILED);
-        break;
-    case CANCEL:
-        g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
-        return;
-    default:
-        g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT);
+    check_message(k, f, error->message);
+}
+
+/* The one that failed says so with its first code; nobody else does. */
+static void
+check_components(const Case *k, Fixture *f)
+{
+    for (guint i = 0; i < f->set->components->len; i++) {
+        const KvssComponent *component = g_ptr_array_index(f->set->components, i);
+
+        g_assert_cmpuint(component->failure, ==,
+                         component == culprit(k, f) ? own_code(k) : KVSS_S_OK);
+        g_assert_cmpint(component->failure_message != NULL, ==, component == culprit(k, f));
     }
-    g_assert_nonnull(strstr(error->message, kvss_step(k->step)->name));
-    g_assert_nonnull(strstr(error->message, "(VSS_E_"));
 }
 
 static const KvssWriterState failed_at[KVSS_EVENT_N] = {
@@ -108,12 +216,12 @@ static const KvssWriterState failed_at[KVSS_EVENT_N] = {
 static KvssHresult
 writer_code(const Case *k)
 {
-    if (k->fault == REFUSE)
-        return KVSS_E_WRITERERROR_OUTOFRESOURCES;
-    if (k->fault == CANCEL)
-        return KVSS_E_WRITERERROR_RETRYABLE;
-    return kvss_step(k->step)->in_window ? KVSS_E_WRITERERROR_TIMEOUT
-                                         : KVSS_E_WRITER_NOT_RESPONDING;
+    if (is_of_component(k))
+        return own_code(k);
+    if (is_timed_out(k))
+        return kvss_step(k->step)->in_window ? KVSS_E_WRITERERROR_TIMEOUT
+                                             : KVSS_E_WRITER_NOT_RESPONDING;
+    return k->fault == CANCEL ? KVSS_E_WRITERERROR_RETRYABLE : KVSS_E_WRITERERROR_NONRETRYABLE;
 }
 
 static void
@@ -133,12 +241,12 @@ check_writers(const Case *k, Fixture *f)
 static KvssHresult
 provider_code(const Case *k)
 {
-    bool is_late = k->fault == STALL || k->fault == HANG;
-
+    if (is_of_component(k))
+        return own_code(k);
     if (k->fault == CANCEL)
         return KVSS_E_PROVIDER_VETO;
-    return is_late && kvss_step(k->step)->in_window ? KVSS_E_HOLD_WRITES_TIMEOUT
-                                                    : KVSS_E_UNEXPECTED_PROVIDER_ERROR;
+    return is_timed_out(k) && kvss_step(k->step)->in_window ? KVSS_E_HOLD_WRITES_TIMEOUT
+                                                            : KVSS_E_UNEXPECTED_PROVIDER_ERROR;
 }
 
 static void
@@ -157,7 +265,7 @@ check_providers(const Case *k, Fixture *f)
 static bool
 may_hold_until_it_returns(const Case *k)
 {
-    return k->fault == HANG && k->step == KVSS_STEP_POST_SNAPSHOT;
+    return is_late(k) && k->step == KVSS_STEP_POST_SNAPSHOT;
 }
 
 static void
@@ -203,7 +311,7 @@ check_late(const Case *k, Fixture *f)
 {
     const char *undo = kvss_step(kvss_step(k->step)->undo)->name;
 
-    if (k->fault == HANG && k->step != KVSS_STEP_POST_SNAPSHOT)
+    if (is_late(k) && k->step != KVSS_STEP_POST_SNAPSHOT)
         g_assert_cmpuint(script_count(victim(k, f), undo), ==, 2);
 }
 
@@ -235,19 +343,68 @@ check_histories(const Case *k, Fixture *f)
     }
 }
 
+/* --- it is over ------------------------------------------------------------------------- */
+
+/* Abort comes once more, past the coordinator: allowed, and it changes nothing. */
+static void
+check_abort_again(const Case *k, Fixture *f)
+{
+    for (guint i = 0; i < k->n_writers; i++) {
+        KvssWriter *writer = f->writer[i];
+        bool is_stuck = is_late(k) && f->writer_script[i] == victim(k, f);
+        KvssWriterState state = kvss_writer_status(writer, NULL);
+        guint held = script_held(f->writer_script[i]);
+
+        if (is_stuck || script_count(f->writer_script[i], "Abort") == 0)
+            continue;
+        g_assert_cmpuint(script_count(f->writer_script[i], "PostSnapshot"), ==, 0);
+        g_assert_true(kvss_writer_send(writer, KVSS_EVENT_ABORT, f->set, NULL));
+        g_assert_cmpint(kvss_writer_status(writer, NULL), ==, state);
+        g_assert_cmpuint(script_held(f->writer_script[i]), ==, held);
+    }
+}
+
+/* Nobody takes this set any further, and giving it up once more changes nothing. */
+static void
+check_end_is_final(const Case *k, Fixture *f)
+{
+    guint n_events = kvss_coordinator_history(f->c)->len;
+
+    g_assert_false(kvss_coordinator_do_snapshot_set(f->c, NULL));
+    g_assert_false(kvss_coordinator_backup_complete(f->c, NULL));
+    kvss_coordinator_abort(f->c);
+    g_assert_cmpuint(kvss_coordinator_history(f->c)->len, ==, n_events);
+    check_abort_again(k, f);
+}
+
 /* --- one case, and all of them --------------------------------------------------------- */
+
+/*
+ * The limit, and the grace for what is stuck behind it; nobody else is waited for.
+ * The rest is for the machine, and less than a second grace.
+ */
+static gint64
+longest_us(const Case *k)
+{
+    unsigned ms = is_timed_out(k) ? LIMIT_MS + GRACE_MS + GRACE_MS * 3 / 4 : 4 * LIMIT_MS;
+
+    return (gint64) ms * k->factor * 1000;
+}
 
 /* Was somebody given up who only had no processor? Then the case says nothing. */
 static bool
-was_too_slow(const Case *k, Fixture *f)
+was_too_slow(const Case *k, Fixture *f, gint64 took_us)
 {
     KvssHresult failure;
 
+    if (took_us > longest_us(k))
+        return true;
     if (script_count(victim(k, f), kvss_step(k->step)->name) == 0)
         return true;
     for (guint i = 0; i < k->n_writers; i++) {
         kvss_writer_status(f->writer[i], &failure);
-        if (f->writer_script[i] != victim(k, f) && failure == KVSS_E_WRITER_NOT_RESPONDING)
+        if (f->writer_script[i] != victim(k, f)
+            && (failure == KVSS_E_WRITER_NOT_RESPONDING || failure == KVSS_E_WRITERERROR_TIMEOUT))
             return true;
     }
     for (guint i = 0; i < k->n_providers; i++) {
@@ -264,21 +421,23 @@ try_case(const Case *k)
 {
     g_autoptr(Fixture) f = fixture_new(k->n_writers, k->n_components, k->n_providers);
     g_autoptr(GError) error = NULL;
+    gint64 start_us = g_get_monotonic_time(), took_us;
 
     arm(k, f);
     g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
-    if (k->factor < 1u << N_TRIES && was_too_slow(k, f))
+    took_us = g_get_monotonic_time() - start_us;
+    if (k->factor < 1u << N_TRIES && was_too_slow(k, f, took_us))
         return false;
-    check_error(k, error);
+    g_assert_cmpint(took_us, <=, longest_us(k));
+    check_error(k, f, error);
+    check_components(k, f);
     if (!may_hold_until_it_returns(k))
         g_assert_cmpuint(fixture_held(f), ==, 0);
     check_writers(k, f);
     check_providers(k, f);
     check_record(k, f);
 
-    /* Nobody takes this set any further. */
-    g_assert_false(kvss_coordinator_do_snapshot_set(f->c, NULL));
-    g_assert_false(kvss_coordinator_backup_complete(f->c, NULL));
+    check_end_is_final(k, f);
 
     fixture_end(f);
     fixture_settle(f);
@@ -305,17 +464,17 @@ start_case(const Case *k, GPtrArray *threads)
     g_ptr_array_add(threads, g_thread_new("case", run_case, g_memdup2(k, sizeof *k)));
 }
 
-/* Only a refusal depends on which component it is. */
+/* With the first component; with the last, or after it, where that makes a difference. */
 static void
 start_components(Case k, GPtrArray *threads)
 {
     guint last = is_writers(&k) ? k.n_components - 1 : k.n_components * k.n_writers - 1;
 
     start_case(&k, threads);
-    if (k.fault == REFUSE && last > 0) {
-        k.component = last;
-        start_case(&k, threads);
-    }
+    if (!(is_of_component(&k) && last > 0) && k.fault != CRASH)
+        return;
+    k.component = k.fault == CRASH ? SCRIPT_AFTER_ALL : last;
+    start_case(&k, threads);
 }
 
 static void
@@ -345,9 +504,13 @@ test_identify(gconstpointer data)
     g_autoptr(GError) error = NULL;
     bool expect_success = k.fault != CANCEL;
 
+    if (k.fault == YES_BUT_FAILED)
+        return; /* it has no component yet that it could mark */
     for (k.n_writers = 1; k.n_writers <= 2; k.n_writers++) {
-        g_autoptr(Fixture) f = fixture_new(k.n_writers, 1, 1);
+        g_autoptr(Fixture) f = fixture_new(k.n_writers, 2, 1);
         bool ok;
+
+        k.component = 1; /* of those that crash or refuse: half of the truth is told */
 
         arm(&k, f);
         if (k.n_writers == 2) /* what stopped the one must not stop the other */
@@ -456,7 +619,7 @@ test_restore(gconstpointer data)
         g_assert_false(k.step == KVSS_STEP_POST_RESTORE
                            ? kvss_coordinator_post_restore(f->c, &error)
                            : kvss_coordinator_pre_restore(f->c, &error));
-        check_error(&k, error);
+        check_error(&k, f, error);
         g_clear_error(&error);
         fixture_end(f);
         fixture_settle(f);
