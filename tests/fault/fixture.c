@@ -3,6 +3,8 @@
  */
 #include "fixture.h"
 
+#include <string.h>
+
 Fixture *
 fixture_new(guint n_writers, guint n_components, guint n_providers)
 {
@@ -50,6 +52,29 @@ fixture_end(Fixture *f)
     f->set = NULL;
 }
 
+/*
+ * Whatever happened: BackupShutdown exactly once to whoever took part in a set and last
+ * of all, never in a restore; no Abort after PostSnapshot, none in a restore.
+ */
+static void
+check_rules(Script *script)
+{
+    g_autofree char *history = script_history(script);
+    const char *post_snapshot = strstr(history, "PostSnapshot");
+    bool is_restore = script_count(script, "PreRestore") > 0;
+    guint shutdowns = script_count(script, "BackupShutdown");
+
+    g_assert_cmpuint(shutdowns, <=, 1);
+    if (script_count(script, "PrepareForBackup") > 0)
+        g_assert_cmpuint(shutdowns, ==, 1);
+    if (shutdowns > 0)
+        g_assert_true(g_str_has_suffix(history, "BackupShutdown"));
+    if (post_snapshot)
+        g_assert_null(strstr(post_snapshot, "Abort"));
+    if (is_restore)
+        g_assert_cmpuint(script_count(script, "Abort") + shutdowns, ==, 0);
+}
+
 /* All of them first: one stuck call keeps every fake of the coordinator. */
 void
 fixture_settle(Fixture *f)
@@ -64,6 +89,8 @@ fixture_settle(Fixture *f)
         g_assert_true(script_wait_freed(f->writer_script[i]));
     for (guint i = 0; i < f->n_providers; i++)
         g_assert_true(script_wait_freed(f->provider_script[i]));
+    for (guint i = 0; i < f->n_writers; i++)
+        check_rules(f->writer_script[i]);
 }
 
 void

@@ -39,7 +39,10 @@ bool fixture_backup(Fixture *f, KvssPhase last, GError **error);
 /** Frees the coordinator; stuck threads are left. */
 void fixture_end(Fixture *f);
 
-/** Ends every stall and waits until all fakes are freed. After fixture_end(). */
+/**
+ * Ends every stall and waits until all fakes are freed. After fixture_end(). What every
+ * writer saw must obey the rules of Abort and BackupShutdown.
+ */
 void fixture_settle(Fixture *f);
 
 /** What is held by all fakes together. */

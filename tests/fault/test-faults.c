@@ -8,7 +8,10 @@
  */
 #include "fault/fixture.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 typedef enum {
     REFUSE,      /* fails, with part of the work done */
@@ -556,7 +559,69 @@ test_complete(gconstpointer data)
     }
 }
 
-/* Undoing hangs as well: the coordinator comes back, and all is undone when that does. */
+/*
+ * The way back goes wrong for one of them: it hangs or dies. The others get everything
+ * that is due to them, in bounded time; all that can be left over is what it holds itself.
+ */
+static void
+test_undo(gconstpointer data)
+{
+    const Case *k = data;
+    const char *event = kvss_step(k->step)->name;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Fixture) f = fixture_new(2, 2, 2);
+    Script *script = is_writers(k) ? f->writer_script[0] : f->provider_script[1];
+    gint64 start_us = g_get_monotonic_time();
+
+    f->limits.step_ms[k->step] = LIMIT_MS;
+    f->limits.grace_ms = GRACE_MS;
+    fixture_apply_limits(f);
+    script_refuse(f->provider_script[0], "CommitSnapshots", 1, KVSS_E_PROVIDER_VETO);
+    if (k->fault == CRASH)
+        script_crash(script, event, 0);
+    else
+        script_stall(script, event, SCRIPT_FOR_EVER, true);
+
+    g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
+    g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_PROVIDER_FAILED);
+    g_assert_cmpuint(kvss_coordinator_failure(f->c), ==, KVSS_E_PROVIDER_VETO);
+    fixture_end(f);
+    g_assert_cmpint(g_get_monotonic_time() - start_us, <, 5 * G_USEC_PER_SEC);
+    g_assert_cmpuint(fixture_held(f), ==, script_held(script));
+    g_assert_cmpuint(script_count(f->writer_script[1], "Abort"), ==, 1);
+    g_assert_cmpuint(script_count(f->writer_script[1], "BackupShutdown"), ==, 1);
+    for (guint i = 0; i < 2; i++)
+        g_assert_cmpuint(script_count(f->provider_script[i], "AbortSnapshots"), ==, 1);
+    fixture_settle(f);
+    g_assert_cmpuint(fixture_held(f), ==, 0);
+}
+
+/* The copies are deleted and everybody is shut down, though one hangs or dies at it. */
+static void
+test_delete(gconstpointer data)
+{
+    const Case *k = data;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Fixture) f = fixture_new(2, 2, 2);
+
+    f->limits.step_ms[k->step] = LIMIT_MS;
+    fixture_apply_limits(f);
+    if (k->fault == CRASH)
+        script_crash(f->provider_script[0], "DeleteSnapshots", 0);
+    else
+        script_stall(f->provider_script[0], "DeleteSnapshots", SCRIPT_FOR_EVER, true);
+    /* Who dies while deleting cannot be asked: what is left of it is for recovery. */
+    g_assert_cmpint(fixture_backup(f, KVSS_PHASE_COMPLETE, &error), ==, k->fault == CRASH);
+    g_assert_cmpuint(script_held(f->provider_script[1]), ==, 0);
+    g_assert_cmpint(kvss_provider_status(f->provider[1], NULL), ==, KVSS_SS_DELETED);
+    fixture_end(f);
+    for (guint i = 0; i < 2; i++)
+        g_assert_cmpuint(script_count(f->writer_script[i], "BackupShutdown"), ==, 1);
+    fixture_settle(f);
+    g_assert_cmpuint(fixture_held(f), ==, 0);
+}
+
+/* Both of them, and providers besides: the coordinator comes back, all is undone when they do. */
 static void
 test_hang_twice(gconstpointer data)
 {
@@ -564,9 +629,7 @@ test_hang_twice(gconstpointer data)
     g_autoptr(GError) error = NULL;
     g_autoptr(Fixture) f = fixture_new(2, 2, 1);
 
-    f->limits.step_ms[k->step] = LIMIT_MS * k->factor;
-    f->limits.grace_ms = GRACE_MS * k->factor;
-    fixture_apply_limits(f);
+    set_limits(k, f);
     script_refuse(f->provider_script[0], "CommitSnapshots", 1, KVSS_E_PROVIDER_VETO);
     for (guint i = 0; i < 2; i++)
         script_stall(f->writer_script[i], kvss_step(k->step)->name, SCRIPT_FOR_EVER, true);
@@ -574,7 +637,170 @@ test_hang_twice(gconstpointer data)
 
     g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
     g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_PROVIDER_FAILED);
-    g_assert_cmpuint(kvss_coordinator_failure(f->c), ==, KVSS_E_PROVIDER_VETO);
+    fixture_end(f);
+    fixture_settle(f);
+    g_assert_cmpuint(fixture_held(f), ==, 0);
+}
+
+/* --- what was looked at before, and who comes first --------------------------------------- */
+
+typedef struct {
+    Fixture *f;
+    KvssStepId step;      /* at which "web" fails */
+    GMutex lock;
+    GString *order;       /* "Abort Abort AbortSnapshots/right AbortSnapshots/left" */
+} Order;
+
+/* Both writers have answered, and been looked at, before the first of them is undone. */
+static void
+check_looked_at(Order *order)
+{
+    GArray *history = kvss_coordinator_history(order->f->c);
+    static const KvssWriterState done[KVSS_EVENT_N] = {
+        [KVSS_EVENT_PREPARE_FOR_BACKUP] = KVSS_WS_STABLE,
+        [KVSS_EVENT_PREPARE_FOR_SNAPSHOT] = KVSS_WS_WAITING_FOR_FREEZE,
+        [KVSS_EVENT_FREEZE] = KVSS_WS_WAITING_FOR_THAW,
+        [KVSS_EVENT_THAW] = KVSS_WS_WAITING_FOR_POST_SNAPSHOT,
+        [KVSS_EVENT_POST_SNAPSHOT] = KVSS_WS_WAITING_FOR_BACKUP_COMPLETE,
+    };
+    const KvssEvent event = kvss_step(order->step)->code;
+    guint n = 0;
+
+    for (guint i = 0; i < history->len; i++)
+        n += g_str_equal(g_array_index(history, KvssEventRecord, i).event,
+                         kvss_step(order->step)->name);
+    g_assert_cmpuint(n, ==, 2);
+    g_assert_cmpint(kvss_writer_status(order->f->writer[0], NULL), ==, failed_at[event]);
+    g_assert_cmpint(kvss_writer_status(order->f->writer[1], NULL), ==, done[event]);
+}
+
+/* In a writer's thread: the other one's undoing waits for the lock, or has waited. */
+static void
+note_writer(gpointer data)
+{
+    Order *order = data;
+
+    g_mutex_lock(&order->lock);
+    if (order->order->len == 0)
+        check_looked_at(order);
+    g_string_append(order->order, "writer ");
+    g_mutex_unlock(&order->lock);
+}
+
+static void
+note_left(gpointer data)
+{
+    g_string_append(((Order *) data)->order, "left");
+}
+
+static void
+note_right(gpointer data)
+{
+    g_string_append(((Order *) data)->order, "right ");
+}
+
+/*
+ * A writer that fails takes nothing back by itself. Every status is read, then writers
+ * are undone, then providers, last first.
+ */
+static void
+test_order(gconstpointer data)
+{
+    const Case *k = data;
+    g_autoptr(Fixture) f = fixture_new(2, 2, 2);
+    g_autoptr(GString) text = g_string_new(NULL);
+    Order order = { .f = f, .step = k->step, .order = text };
+    const char *undo = kvss_step(kvss_step(k->step)->undo)->name;
+
+    g_mutex_init(&order.lock);
+    script_refuse(f->writer_script[0], kvss_step(k->step)->name, 1,
+                  KVSS_E_WRITERERROR_NONRETRYABLE);
+    /* Slow, but not stopped: the failure of the other one is not a reason not to wait. */
+    script_stall(f->writer_script[1], kvss_step(k->step)->name, 30, true);
+    for (guint i = 0; i < 2; i++)
+        script_on(f->writer_script[i], undo, note_writer, &order);
+    script_on(f->provider_script[0], "AbortSnapshots", note_left, &order);
+    script_on(f->provider_script[1], "AbortSnapshots", note_right, &order);
+    g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, NULL));
+    g_assert_cmpstr(text->str, ==, "writer writer right left");
+    fixture_end(f);
+    g_mutex_clear(&order.lock);
+}
+
+/* --- the thaw comes too late ------------------------------------------------------------------ */
+
+#define WINDOW_MS 200
+
+/* Stops this whole process until the window is over. */
+static void
+stop(gpointer data)
+{
+    pid_t parent = getpid();
+    pid_t child = fork();
+
+    if (child == 0) {
+        g_usleep(2 * WINDOW_MS * 1000);
+        kill(parent, SIGCONT);
+        _exit(0);
+    }
+    g_assert_cmpint(child, >, 0);
+    raise(SIGSTOP);
+    waitpid(child, NULL, 0);
+}
+
+typedef struct {
+    KvssStepId step;         /* where the time goes */
+    bool is_stopped;         /* the process stands still; else this one is slow */
+    KvssWriterState states[2];
+    bool is_made;            /* there was a shadow copy whose consistency is lost */
+} Late;
+
+static const Late lates[] = {
+    { KVSS_STEP_FREEZE, false, { KVSS_WS_FAILED_AT_FREEZE, KVSS_WS_FAILED_AT_FREEZE }, false },
+    { KVSS_STEP_FREEZE, true, { KVSS_WS_FAILED_AT_FREEZE, KVSS_WS_FAILED_AT_FREEZE }, false },
+    { KVSS_STEP_PRE_COMMIT, false, { KVSS_WS_FAILED_AT_FREEZE, KVSS_WS_FAILED_AT_FREEZE }, false },
+    { KVSS_STEP_COMMIT, false, { KVSS_WS_FAILED_AT_FREEZE, KVSS_WS_FAILED_AT_FREEZE }, false },
+    { KVSS_STEP_POST_COMMIT, false, { KVSS_WS_FAILED_AT_FREEZE, KVSS_WS_FAILED_AT_FREEZE }, true },
+    { KVSS_STEP_POST_COMMIT, true, { KVSS_WS_FAILED_AT_FREEZE, KVSS_WS_FAILED_AT_FREEZE }, true },
+    { KVSS_STEP_THAW, false, { KVSS_WS_STABLE, KVSS_WS_FAILED_AT_THAW }, true },
+    { KVSS_STEP_THAW, true, { KVSS_WS_FAILED_AT_THAW, KVSS_WS_FAILED_AT_THAW }, true },
+};
+
+/* However it happens, nobody calls it consistent, and whoever was frozen is told. */
+static void
+test_late(gconstpointer data)
+{
+    const Late *late = data;
+    g_autoptr(Fixture) f = fixture_new(2, 1, 1);
+    g_autoptr(GError) error = NULL;
+    bool is_writers_step = kvss_step(late->step)->receiver == KVSS_RECEIVER_WRITERS;
+    Script *script = is_writers_step ? f->writer_script[1] : f->provider_script[0];
+
+    f->limits.window_ms = WINDOW_MS;
+    f->limits.grace_ms = GRACE_MS;
+    fixture_apply_limits(f);
+    if (late->is_stopped)
+        script_on(script, kvss_step(late->step)->name, stop, NULL);
+    else
+        script_stall(script, kvss_step(late->step)->name, SCRIPT_FOR_EVER, true);
+
+    g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
+    g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT);
+    g_assert_cmpint(g_str_has_prefix(error->message, "shadow copy made, consistency lost: "), ==,
+                    late->is_made);
+    for (guint i = 0; i < 2; i++) {
+        KvssHresult failure;
+        KvssWriterState state = kvss_writer_status(f->writer[i], &failure);
+
+        /* Who was thawed before the process stood still has kept its limit. */
+        if (late->is_stopped && late->step == KVSS_STEP_THAW && state == KVSS_WS_STABLE)
+            continue;
+        g_assert_cmpint(state, ==, late->states[i]);
+        g_assert_cmpuint(failure, ==, late->states[i] == KVSS_WS_STABLE
+                                          ? KVSS_S_OK
+                                          : KVSS_E_WRITERERROR_TIMEOUT);
+    }
+    g_assert_cmpuint(fixture_held(f), ==, 0);
     fixture_end(f);
     fixture_settle(f);
     g_assert_cmpuint(fixture_held(f), ==, 0);
@@ -636,13 +862,28 @@ test_restore(gconstpointer data)
 /* --- the list ----------------------------------------------------------------------------- */
 
 static void
-add(Fault fault, KvssStepId step, GTestDataFunc func)
+add_to(const char *group, Fault fault, KvssStepId step, GTestDataFunc func)
 {
     Case k = { .fault = fault, .step = step, .n_writers = 1, .n_components = 1,
                .n_providers = 1, .factor = 1 };
-    g_autofree char *path = g_strdup_printf("/%s/%s", fault_names[fault], kvss_step(step)->name);
+    g_autofree char *path = g_strdup_printf("/%s/%s", group, kvss_step(step)->name);
 
     g_test_add_data_func_full(path, g_memdup2(&k, sizeof k), func, g_free);
+}
+
+static void
+add(Fault fault, KvssStepId step, GTestDataFunc func)
+{
+    add_to(fault_names[fault], fault, step, func);
+}
+
+static void
+add_late(const Late *late)
+{
+    g_autofree char *path = g_strdup_printf("/late/%s-%s", kvss_step(late->step)->name,
+                                            late->is_stopped ? "host-stopped" : "slow");
+
+    g_test_add_data_func(path, late, test_late);
 }
 
 static void
@@ -664,10 +905,24 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     for (Fault fault = 0; fault < N_FAULTS; fault++)
         add_fault(fault);
-    add(HANG, KVSS_STEP_DELETE_SNAPSHOTS, test_complete);
     add(HANG, KVSS_STEP_ABORT, test_hang_twice);
     add(HANG, KVSS_STEP_ABORT_SNAPSHOTS, test_hang_twice);
     add(HANG, KVSS_STEP_BACKUP_SHUTDOWN, test_hang_twice);
+    for (guint i = 0; i < 2; i++) {
+        static const Fault faults[] = { HANG, CRASH };
+
+        static const char *const groups[] = { "undo-hangs", "undo-crashes" };
+
+        add_to(groups[i], faults[i], KVSS_STEP_ABORT, test_undo);
+        add_to(groups[i], faults[i], KVSS_STEP_ABORT_SNAPSHOTS, test_undo);
+        add_to(groups[i], faults[i], KVSS_STEP_BACKUP_SHUTDOWN, test_undo);
+        add_to(groups[i], faults[i], KVSS_STEP_DELETE_SNAPSHOTS, test_delete);
+    }
+    for (KvssStepId id = KVSS_STEP_PREPARE_FOR_BACKUP; id <= KVSS_STEP_POST_SNAPSHOT; id++)
+        if (kvss_step(id)->receiver == KVSS_RECEIVER_WRITERS)
+            add_to("order", REFUSE, id, test_order);
+    for (guint i = 0; i < G_N_ELEMENTS(lates); i++)
+        add_late(&lates[i]);
     g_test_add_func("/lie", test_lie);
     return g_test_run();
 }
