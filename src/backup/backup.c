@@ -510,6 +510,7 @@ kvss_backup_run(const KvssBackupRequest *request, KvssBackupResult *out_result, 
 
     memset(out_result, 0, sizeof *out_result);
     backup.set->same_instant = request->same_instant;
+    backup.set->backup_type = request->backup_type ? request->backup_type : KVSS_BT_COPY;
     backup.set->cancellable = request->cancellable;
     ok = choose(&backup, error) && cut(&backup, error);
     if (ok) {

@@ -46,6 +46,7 @@ typedef struct {
     const char *const *tags;      /* (nullable) of the snapshot, beside "kvss" */
     bool full;                    /* read every disk whole */
     bool same_instant;
+    KvssBackupType backup_type;   /* 0: COPY, which lets writers change nothing of their own */
 
     KvssBackupProgress progress;  /* (nullable) */
     gpointer progress_data;

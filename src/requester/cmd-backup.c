@@ -12,6 +12,12 @@
 #include <string.h>
 
 static bool
+is_type(const char *text)
+{
+    return strcmp(text, "copy") == 0 || strcmp(text, "full") == 0;
+}
+
+static bool
 check_usage(KvssRequester *requester, GError **error)
 {
     const KvssOptions *options = requester->options;
@@ -22,6 +28,9 @@ check_usage(KvssRequester *requester, GError **error)
     if (!options->all && kvss_options_count(options->words) == 0)
         return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
                           "backup: name VMs, or give --all");
+    if (options->type && !is_type(options->type))
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "there is no backup type '%s': it is copy or full", options->type);
     return kvss_requester_check_options(requester, error);
 }
 
@@ -221,6 +230,7 @@ kvss_cmd_backup(KvssRequester *requester, GError **error)
         .tags = kvss_options_list(options->tag),
         .full = options->full,
         .same_instant = options->same_instant,
+        .backup_type = g_strcmp0(options->type, "full") == 0 ? KVSS_BT_FULL : KVSS_BT_COPY,
         .cancellable = requester->cancellable,
     };
 

@@ -32,6 +32,7 @@ static const KvssOption backup_options[] = {
       false },
     { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking", false },
     { "full", 0, FLAG(full), NULL, "read every disk whole", false },
+    { "type", 0, TEXT(type), "TYPE", "what writers may do to their logs: copy, full", false },
     { "tag", 0, LIST(tag), "T", "tag the backup", false },
     { 0 },
 };

@@ -78,6 +78,7 @@ kvss_options_free(KvssOptions *options)
     g_free(options->password_file);
     g_free(options->provider);
     g_free(options->snapshot_dir);
+    g_free(options->type);
     g_free(options->to);
     g_free(options->as);
     g_free(options->format);

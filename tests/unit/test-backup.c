@@ -177,6 +177,35 @@ test_whole(void)
     g_assert_cmpuint(script_count(f->writer, "BackupComplete"), ==, 1);
 }
 
+/* FULL is passed on: to the writers, in the documents and in the set. COPY is the default. */
+static void
+test_type(void)
+{
+    static const struct {
+        KvssBackupType asked, told;
+        const char *text;
+    } cases[] = {
+        { 0, KVSS_BT_COPY, "backupType=\"copy\"" },
+        { KVSS_BT_COPY, KVSS_BT_COPY, "backupType=\"copy\"" },
+        { KVSS_BT_FULL, KVSS_BT_FULL, "backupType=\"full\"" },
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(Fixture) f = fixture_new();
+        g_autofree char *id = NULL;
+        g_autoptr(KvssBackup) backup = NULL;
+
+        f->request.backup_type = cases[i].asked;
+        id = run_well(f);
+        backup = kvss_catalogue_find(f->repository, id, NULL, NULL);
+        g_assert_nonnull(backup);
+        g_assert_cmpint(kvss_coordinator_set(f->request.coordinator)->backup_type, ==,
+                        cases[i].told);
+        g_assert_cmpint(backup->manifest->backup_type, ==, cases[i].told);
+        assert_document(f, backup, "vss/backup-components.xml", cases[i].text);
+    }
+}
+
 static void
 test_chosen(void)
 {
@@ -408,6 +437,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/backup/whole", test_whole);
+    g_test_add_func("/backup/type", test_type);
     g_test_add_func("/backup/chosen", test_chosen);
     g_test_add_func("/backup/unknown", test_unknown);
     g_test_add_func("/backup/refused", test_refused);

@@ -66,7 +66,7 @@ class BadInput(LabCase):
 
     def test_usage(self):
         for command in (["nosuch"], ["backup", "--nosuch", "off"], ["backup"], ["restore"], ["list", "nosuch"],
-                        ["backup", "off", "--method", "nosuch"]):
+                        ["backup", "off", "--method", "nosuch"], ["backup", "off", "--type", "log"]):
             with self.subTest(command):
                 result = self.kvss(*command)
                 self.assertEqual(result.rc, 2, str(result))
