@@ -23,6 +23,9 @@ static size_t
 scan_string(const char *text, size_t length, size_t at)
 {
     for (at++; at < length; at++) {
+        /* The parser ends a string there. */
+        if (length - at >= 6 && memcmp(text + at, "\\u0000", 6) == 0)
+            return 0;
         if (text[at] == '\\')
             at++;
         else if (text[at] == '"')
@@ -47,7 +50,7 @@ scan(const char *text, size_t length, unsigned *out_members, GError **error)
         if (c == '"') {
             at = scan_string(text, length, at);
             if (at == 0)
-                return corrupt(error, "a string has no end");
+                return corrupt(error, "a string has no end, or a NUL in it");
             continue;
         }
         if (!g_ascii_isalnum(c) && !strchr("{}[]:,+-. \t\r\n", c))

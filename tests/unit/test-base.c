@@ -153,6 +153,8 @@ test_members(void)
         { "{\"a\":1,\"b\":[{\"c\":1,\"c\":2}]}", "has a member twice" },
         { "{\"a\":1", "is no JSON" },
         { "{\"a", "a string has no end" },
+        { "{\"a\":\"x\\u0000y\"}", "a NUL in it" },
+        { "{\"a\":\"x\\\\u0000y\"}", NULL },
         { "}", "byte 0 closes what was not open" },
         { "/* */ {}", "byte 0 is no JSON" },
     };
