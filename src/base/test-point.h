@@ -4,7 +4,7 @@
  * KVSS_TEST_STALL=POINT:SECONDS makes kvss_test_point(POINT) sleep that long, so
  * that a test can kill or stop the process inside a window that is otherwise a
  * few milliseconds wide. Points: looked, frozen, cut, still, copy, commit,
- * restore-files, restore-define. Without the variable it costs one getenv().
+ * writer-frozen, restore-files, restore-define. Without the variable it costs one getenv().
  */
 #pragma once
 
