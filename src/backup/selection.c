@@ -9,11 +9,13 @@
 
 #include <string.h>
 
+/* Another writer's component may have the name of a VM; only a VM goes by its UUID. */
 static bool
 is_called(const KvssComponent *component, const char *name_or_uuid)
 {
-    return g_strcmp0(component->display_name, name_or_uuid) == 0 ||
-           g_ascii_strcasecmp(component->name, name_or_uuid) == 0;
+    return g_strcmp0(component->display_name, name_or_uuid) == 0
+           || (g_uuid_string_is_valid(name_or_uuid)
+               && g_ascii_strcasecmp(component->name, name_or_uuid) == 0);
 }
 
 KvssComponent *

@@ -134,8 +134,11 @@ say_gaps(const KvssManifest *manifest)
 }
 
 static int
-report(KvssRequester *requester, const KvssBackupResult *result)
+report(KvssRequester *requester, KvssCoordinator *coordinator, const KvssBackupResult *result)
 {
+    bool is_remarkable = kvss_requester_say_dropped_writers(coordinator) > 0
+                         || requester->writers_refused > 0;
+
     if (requester->options->json)
         print_result_json(result);
     else if (!requester->options->quiet)
@@ -143,7 +146,7 @@ report(KvssRequester *requester, const KvssBackupResult *result)
     if (result->warning)
         kvss_say("the backup stands, but: %s", result->warning);
     if (!has_gap(result->manifest))
-        return KVSS_EXIT_DONE;
+        return is_remarkable ? KVSS_EXIT_REMARK : KVSS_EXIT_DONE;
     say_gaps(result->manifest);
     return KVSS_EXIT_REMARK;
 }
@@ -187,7 +190,7 @@ run(KvssRequester *requester, KvssBackupRequest *request, GError **error)
         return -1;
     }
     g_clear_pointer(&progress, kvss_progress_free);
-    code = report(requester, &result);
+    code = report(requester, request->coordinator, &result);
     kvss_backup_result_clear(&result);
     return code;
 }
@@ -208,7 +211,9 @@ backup(KvssRequester *requester, KvssBackupRequest *request, GError **error)
         return -1;
     coordinator = kvss_requester_new_coordinator(requester, host, (const char *const *) names,
                                                  error);
-    if (!coordinator)
+    if (!coordinator
+        || !kvss_requester_take_host_writers(requester, coordinator, (const char *const *) names,
+                                             error))
         return -1;
     request->repository = repository;
     request->host = host;

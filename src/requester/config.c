@@ -2,6 +2,7 @@
  * config.c - what is settled outside the command line
  */
 #include "requester/config.h"
+#include "vss/component.h"
 
 #include <gio/gio.h>
 #include <string.h>
@@ -34,6 +35,7 @@ kvss_config_free(KvssConfig *config)
     g_free(config->method);
     g_free(config->snapshot_dir);
     g_free(config->scratch_dir);
+    g_free(config->writers_dir);
     g_free(config->state_dir);
     g_free(config->cache_dir);
     g_free(config);
@@ -48,6 +50,12 @@ check_method(const char *value, KvssConfig *config, GError **error)
     if (!kvss_options_split_method(value, &vm, &method, error))
         return false;
     return !vm || throw_config(error, "method names a VM: it is for all of them");
+}
+
+static bool
+check_absolute(const char *value, KvssConfig *config, GError **error)
+{
+    return g_path_is_absolute(value) || throw_config(error, "'%s' is no absolute path", value);
 }
 
 static bool
@@ -73,6 +81,7 @@ static const struct {
     { "method", G_STRUCT_OFFSET(KvssConfig, method), check_method },
     { "snapshot-dir", G_STRUCT_OFFSET(KvssConfig, snapshot_dir), NULL },
     { "scratch-dir", G_STRUCT_OFFSET(KvssConfig, scratch_dir), NULL },
+    { "writers-dir", G_STRUCT_OFFSET(KvssConfig, writers_dir), check_absolute },
     { "freeze-limit", SIZE_MAX, set_freeze_limit },
 };
 
@@ -169,10 +178,21 @@ kvss_config_load(GError **error)
     const char *state_dir = environment("KVSS_STATE_DIR");
     const char *cache_dir = environment("KVSS_CACHE_DIR");
 
+    const char *writers_dir = environment("KVSS_WRITERS_DIR");
+
     config->limits = kvss_limits_default();
     config->state_dir = g_strdup(state_dir ? state_dir : STATE_DIR);
     config->cache_dir = g_strdup(cache_dir ? cache_dir : CACHE_DIR);
-    return read_file(config, error) ? g_steal_pointer(&config) : NULL;
+    if (!read_file(config, error))
+        return NULL;
+    if (writers_dir) {
+        if (!check_absolute(writers_dir, config, error)) {
+            g_prefix_error(error, "KVSS_WRITERS_DIR: ");
+            return NULL;
+        }
+        kvss_set_string(&config->writers_dir, writers_dir);
+    }
+    return g_steal_pointer(&config);
 }
 
 const char *

@@ -14,6 +14,7 @@ typedef struct {
     char *repository, *password_file; /* (nullable) */
     char *method;                     /* (nullable) */
     char *snapshot_dir, *scratch_dir; /* (nullable) */
+    char *writers_dir;                /* (nullable) named; NULL: the default place, if it is there */
     unsigned freeze_limit_ms;         /* 0: the default */
     KvssLimits limits;                /* the table's, but for what the file says */
     char *state_dir, *cache_dir;

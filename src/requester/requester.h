@@ -37,6 +37,7 @@ typedef struct KvssRequester {
     KvssHresult failure;
     char *failed_vm;           /* (nullable) */
     bool has_set;              /* a set or a restore was under way: every failure has a code */
+    unsigned writers_refused;  /* files among the host's writers that are not run */
 } KvssRequester;
 
 /** The table in main.c. */
@@ -80,6 +81,20 @@ bool kvss_requester_check_options(KvssRequester *requester, GError **error)
  */
 KvssCoordinator *kvss_requester_new_coordinator(KvssRequester *requester, struct KvssHost *host,
                                                 const char *const *names, GError **error);
+
+/**
+ * kvss_requester_take_host_writers:
+ * @names: (nullable) as above: what is not named "FILE:COMPONENT" here is not even asked
+ *
+ * Gives the coordinator the executables of the writers' folder (docs/writers.md), with a
+ * line on stderr for each file there that is not run. Before gather. Errors: could not look.
+ */
+bool kvss_requester_take_host_writers(KvssRequester *requester, KvssCoordinator *coordinator,
+                                      const char *const *names, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** After gather: says which writers cannot say what they have. Returns: how many. */
+unsigned kvss_requester_say_dropped_writers(KvssCoordinator *coordinator);
 
 /** The VMs named in --method VM=M. Free with g_strfreev. */
 char **kvss_requester_method_vms(KvssRequester *requester);

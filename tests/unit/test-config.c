@@ -60,11 +60,12 @@ test_file(void)
 
     clear_environment();
     config = load_well("[defaults]\nrepository = /srv/backup \nmethod=saved-state\n"
-                       "snapshot-dir=/a\nscratch-dir=/b\nfreeze-limit=30\n# a remark\n");
+                       "snapshot-dir=/a\nscratch-dir=/b\nwriters-dir=/c\nfreeze-limit=30\n# a remark\n");
     g_assert_cmpstr(config->repository, ==, "/srv/backup");
     g_assert_cmpstr(config->method, ==, "saved-state");
     g_assert_cmpstr(config->snapshot_dir, ==, "/a");
     g_assert_cmpstr(config->scratch_dir, ==, "/b");
+    g_assert_cmpstr(config->writers_dir, ==, "/c");
     g_assert_cmpuint(config->freeze_limit_ms, ==, 30000);
     g_assert_cmpstr(config->state_dir, ==, "/var/lib/kvss");
 }
@@ -98,6 +99,7 @@ test_wrong_file(void)
         { "[limits]\nfreeze=1m\n", "*freeze is '1m', not*" },
         { "[defaults]\nmethod=quick\n", "*there is no method 'quick'*" },
         { "[defaults]\nmethod=web=saved-state\n", "*method names a VM*" },
+        { "[defaults]\nwriters-dir=writers\n", "*'writers' is no absolute path*" },
         { "[defaults]\nfreeze-limit=0\n", "*freeze-limit is '0'*" },
         { "[defaults]\nfreeze-limit=10s\n", "*freeze-limit is '10s'*" },
         { "[defaults]\nrepository=\n", "*repository is empty" },
