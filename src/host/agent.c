@@ -27,6 +27,11 @@
 #define EMERGENCY_INTERVAL_US (20 * G_USEC_PER_SEC)
 /* One call while thawing for sure: short, so that the retries come often. */
 #define THAW_CALL_LIMIT_S 3
+/*
+ * An agent that hangs takes the whole limit. A refusal that comes sooner is libvirt's
+ * own: it has no line to the agent, whatever state its XML shows.
+ */
+#define PROMPT_LIMIT_US (THAW_CALL_LIMIT_S * G_USEC_PER_SEC / 2)
 
 static void
 mount_free(KvssGuestMount *mount)
@@ -177,16 +182,23 @@ is_without_guest(KvssDomain *domain)
  * resynchronise the channel, which drops a command not yet read.
  */
 static bool
-thaw_once(KvssDomain *domain, GError **error)
+thaw_once(KvssDomain *domain, bool *out_is_cut_off, GError **error)
 {
+    g_autoptr(GError) local = NULL;
     bool frozen = true;
+    gint64 begin_us;
     int n;
 
     /* Its answer is not believed, the status is: a failing thaw hook is an error of a thawed guest. */
     if (!kvss_agent_thaw(domain, THAW_CALL_LIMIT_S, &n, NULL))
         g_debug("%s: thaw failed, asking for the status", kvss_domain_name(domain));
-    if (!kvss_agent_status(domain, THAW_CALL_LIMIT_S, &frozen, error))
+    begin_us = g_get_monotonic_time();
+    if (!kvss_agent_status(domain, THAW_CALL_LIMIT_S, &frozen, &local)) {
+        *out_is_cut_off = g_error_matches(local, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT)
+            && g_get_monotonic_time() - begin_us < PROMPT_LIMIT_US;
+        g_propagate_error(error, g_steal_pointer(&local));
         return false;
+    }
     if (frozen)
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT, "it is still frozen");
     return true;
@@ -212,12 +224,13 @@ kvss_agent_thaw_surely(KvssDomain *domain, gint64 deadline_us, GError **error)
 
     for (;;) {
         gint64 now_us;
+        bool is_cut_off = false;
 
         g_clear_error(&last);
-        if (thaw_once(domain, &last) || is_without_guest(domain))
+        if (thaw_once(domain, &is_cut_off, &last) || is_without_guest(domain))
             return true;
         now_us = g_get_monotonic_time();
-        if (now_us >= next_emergency_us && is_agent_lost(domain)) {
+        if (now_us >= next_emergency_us && (is_cut_off || is_agent_lost(domain))) {
             if (kvss_agent_emergency_thaw(domain))
                 return true;
             next_emergency_us = now_us + EMERGENCY_INTERVAL_US;

@@ -118,7 +118,7 @@ class FailingHooks(LabCase):
 
 
 class AgentDies(LabCase):
-    cost = 40
+    cost = 70
 
     @classmethod
     def make(cls):
@@ -138,4 +138,18 @@ class AgentDies(LabCase):
             self.assertEqual(self.kvss.backups(), [])
         else:
             self.assertEqual(json.dumps(result.vm("web")["method"]), '"child-snapshot"')
+        self.assertNothingLeft()
+
+    def test_agent_is_killed_after_the_cut(self):
+        """While a job runs libvirt misses that it is back, and says that it disappeared: it must be reached without libvirt."""
+        console = len(self.web.serial())
+        run = self.kvss.start("backup", "web", env={"KVSS_TEST_STALL": "cut:3"})
+        wait_until("cut", lambda: "standing still at 'cut'" in run.result().stderr, 30)
+        self.web.signal_agent("KILL")
+        result = run.wait(90)
+        self.assertTrue(self.web.writes(5), "left frozen: %s" % result)
+        self.assertIn(result.rc, (0, 1), str(result))
+        for gap, _ in self.web.gaps(console):
+            self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)
+        self.assertExit(self.kvss("doctor", timeout=30), 0)
         self.assertNothingLeft()
