@@ -20,6 +20,8 @@
 
 /* Before the job is ended for its sake, an agent gets this long. */
 #define FIRST_THAW_LIMIT_US (2 * G_USEC_PER_SEC)
+#define SAVE_SETTLE_US (500 * 1000)
+#define SAVE_POLL_US (50 * 1000)
 
 typedef bool (*UndoFunc)(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error);
 typedef bool (*ForwardFunc)(JsonObject *details, KvssHost *host, GError **error);
@@ -126,14 +128,47 @@ undo_job(JsonObject *details, KvssHost *host, unsigned patience_s, GError **erro
     return true;
 }
 
+/*
+ * libvirt carries a save to its end although nobody waits for it any more, and may
+ * only just have begun to read the request of a process that died: no job counts
+ * when there was none for a moment.
+ */
+static bool
+wait_for_save(KvssDomain *domain, gint64 deadline_us, GError **error)
+{
+    gint64 busy_us = g_get_monotonic_time();
+
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        gint64 now_us = g_get_monotonic_time();
+
+        if (!kvss_domain_check_idle(domain, &local)) {
+            if (!g_error_matches(local, KVSS_HOST_ERROR, KVSS_HOST_ERROR_BUSY))
+                return true; /* off, or gone: its state tells */
+            busy_us = now_us;
+        } else if (now_us - busy_us > SAVE_SETTLE_US) {
+            return true;
+        }
+        if (now_us > deadline_us)
+            return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_BUSY,
+                              "%s is still being saved", kvss_domain_name(domain));
+        g_usleep(SAVE_POLL_US);
+    }
+}
+
 static bool
 undo_managed_save(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
+    gint64 deadline_us = g_get_monotonic_time() + (gint64) patience_s * G_USEC_PER_SEC;
     g_autoptr(KvssDomain) domain = NULL;
     bool paused = json_object_get_boolean_member_with_default(details, "paused", TRUE);
     KvssDomainState state;
 
     if (!act_domain_state(details, host, &domain, &state, error))
+        return false;
+    if (domain && state != KVSS_DOMAIN_SAVED && state != KVSS_DOMAIN_OFF
+        && (!wait_for_save(domain, deadline_us, error)
+            || !kvss_domain_get_state(domain, &state, NULL, error)))
         return false;
     return state != KVSS_DOMAIN_SAVED || kvss_domain_start(domain, paused, error);
 }

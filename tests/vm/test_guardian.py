@@ -118,6 +118,24 @@ class KilledSaving(GuardianCase):
         self.assertEqual(self.web.mismatches(), [])
 
 
+    def test_killed_while_libvirt_saves(self):
+        """libvirt carries the save to its end; the VM must not be left saved that was paused."""
+        self.web.pause()
+        try:
+            running = self.kvss.start("backup", "web")
+            self.addCleanup(running.process.kill)
+            wait_until("the save", lambda: os.path.exists(self.web.save_path()), 30, every=0.005)
+            running.signal(signal.SIGKILL)
+            running.process.wait()
+            self.assertExit(self.kvss("doctor"), 0)
+            self.assertEqual(self.web.state(), "paused")
+            self.assertNothingLeft()
+        finally:
+            self.web.resume()
+        self.assertTrue(self.web.writes(5))
+        self.assertEqual(self.web.mismatches(), [])
+
+
 class Stopped(GuardianCase):
     """SIGSTOP: nothing dies and no pipe closes, so it is the guardian's clock that counts."""
     cost = 60
