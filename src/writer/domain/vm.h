@@ -54,6 +54,7 @@ typedef struct {
     KvssActId freeze_act, still_act;
     int n_frozen;             /* file systems, as the freeze counted */
     gint64 freeze_call_us;
+    gint64 cut_call_us, cut_done_us; /* its disks were cut at some moment in between */
     gint64 still_us;          /* when its CPUs stopped */
     GPtrArray *servers;       /* KvssImageServer: images held while it is off */
 } KvssVm;
