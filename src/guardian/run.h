@@ -12,36 +12,13 @@
  */
 #pragma once
 
-#include "base/error.h"
 #include "guardian/acts.h"
+#include "guardian/run-life.h"
 
 #include <json-glib/json-glib.h>
 
-typedef struct KvssRun KvssRun;
-struct KvssHost;
-
 /** Names one act of one run; 0 is none. */
 typedef uint64_t KvssActId;
-
-/**
- * kvss_run_begin:
- * @state_dir: where journals lie; made when absent
- * @scratch_dir: (nullable) where the work folder goes; NULL: @state_dir/work
- * @id: GUID of the set
- * @purpose: "backup", "restore"
- *
- * Makes and locks the journal and the work folder. Threads: acts may come from several.
- */
-KvssRun *kvss_run_begin(const char *state_dir, const char *scratch_dir, struct KvssHost *host,
-                        const char *id, const char *purpose, GError **error);
-
-/** Frees. Acts still open stay in the journal for the guardian, which then acts. Accepts NULL. */
-void kvss_run_free(KvssRun *run);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssRun, kvss_run_free)
-
-const char *kvss_run_id(const KvssRun *run);
-/** Private folder for sockets, scratch and memory files; short path, mode 0711; removed with the run. */
-const char *kvss_run_folder(const KvssRun *run);
 
 /**
  * kvss_run_claim:
@@ -106,6 +83,3 @@ bool kvss_run_point_of_no_return(KvssRun *run, GError **error) G_GNUC_WARN_UNUSE
  * are their writer's. What cannot be undone is logged and stays open.
  */
 bool kvss_run_undo(KvssRun *run, GError **error);
-
-/** The end: every act was ended or is undone now; journal and work folder go, the guardian is dismissed. */
-bool kvss_run_finish(KvssRun *run, GError **error);

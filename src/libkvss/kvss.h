@@ -25,6 +25,7 @@
 #include <kvss/coordinator/events.h>
 #include <kvss/coordinator/coordinator.h>
 #include <kvss/guardian/recovery.h>
+#include <kvss/guardian/run-life.h>
 #include <kvss/host/error.h>
 #include <kvss/host/host.h>
 #include <kvss/stream/source.h>

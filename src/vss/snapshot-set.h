@@ -9,7 +9,7 @@
 
 G_BEGIN_DECLS
 
-struct KvssRun; /* guardian/run.h: journal and guardian of this run */
+struct KvssRun; /* guardian/run-life.h: journal and guardian of this run */
 
 /** What the requester asked of the whole set. Read-only to writers and providers. */
 typedef struct KvssSnapshotSet {

@@ -7,7 +7,7 @@ import subprocess
 import unittest
 
 from installed import Installed
-from kvsslab import KVSS, TOP, Disk, LabCase, Running, wait_until
+from kvsslab import KVSS, TOP, Disk, Image, LabCase, Running, wait_until
 
 # Makes the installed copy lie where it was made for, for this program and its guardian alone.
 IN_PLACE = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
@@ -23,17 +23,20 @@ class Library(LabCase):
         if not os.path.exists(build + "/meson-info"):
             raise unittest.SkipTest("%s is no build folder to install from" % build)
         cls.copy = Installed(build, cls.lab.folder)
-        for name in ("requester", "writer"):
-            cls.copy.build(["%s/examples/%s.c" % (TOP, name)], cls.lab.path(name))
+        for name in ("examples/requester", "examples/writer", "tests/library/own-store"):
+            cls.copy.build(["%s/%s.c" % (TOP, name)], cls.lab.path(os.path.basename(name)))
         cls.log = cls.lab.path("application.log")
         cls.web = cls.lab.guest("web", disks=[Disk("vda"), Disk("vdb", form="raw")]).define().start()
 
     def example(self, name, *arguments, env=None):
-        """Starts an example that finds nothing of the build folder."""
+        return self.program(name, self.kvss.repository, *arguments, env=env)
+
+    def program(self, name, *arguments, env=None):
+        """Starts a program that finds nothing of the build folder."""
         prefix = self.copy.prefix[len(self.copy.destdir):]
         env = self.kvss.environment(dict(env or {}, LD_LIBRARY_PATH=self.copy.libdir))
         env.pop("KVSS_GUARDIAN", None)
-        command = [self.lab.path(name), self.kvss.repository, *arguments]
+        command = [self.lab.path(name), *arguments]
         if prefix not in ("/", "/usr") and os.path.isdir(prefix):
             command = ["unshare", "--mount", "sh", "-c", IN_PLACE, "sh", self.copy.prefix, prefix, *command]
         else:
@@ -96,6 +99,49 @@ class Library(LabCase):
         running.wait()
         wait_until("thawed", lambda: not self.web.is_frozen(), 10)
         self.assertEqual(self.ids(), before)        # the next command: also takes the dead one's lock away
+        self.assertUnharmed()
+
+    # --- a requester with a store of its own
+
+    def own_store(self, *arguments, env=None):
+        folder = self.lab.path("store")
+        os.makedirs(folder, exist_ok=True)
+        return folder, self.program("own-store", "/var/lib/kvss", folder, *arguments, env=env)
+
+    def test_own_store(self):
+        """What it reads from the shadow copies are the guest's disks, of one instant and clean."""
+        folder, running = self.own_store("web")
+        result = running.wait()
+        self.assertEqual(result.rc, 0, str(result))
+        self.assertEqual(result.stdout, "web: child-snapshot\n")
+        numbers = []
+        for disk in self.web.disks:
+            image = Image("%s/%s.raw" % (folder, disk.target), "raw")
+            self.assertEqual(image.fs_state(), "clean", disk.target)
+            self.assertEqual(image.cat("/content"), disk.content(), disk.target)
+            numbers.append(image.seq())
+            os.unlink(image.path)
+        self.assertIn(numbers[0] - numbers[1], (0, 1), numbers)
+        self.assertGreater(numbers[1], 0)
+        self.assertUnharmed()
+
+    def test_own_store_dies(self):
+        """It is killed while the guest is frozen, like any other."""
+        _, running = self.own_store("web", env={"KVSS_TEST_STALL": "frozen:60"})
+        self.addCleanup(running.process.kill)
+        wait_until("frozen", lambda: not running.is_running() or self.web.is_frozen(), 60)
+        self.assertTrue(running.is_running(), str(running.result()))
+        running.signal(signal.SIGKILL)
+        running.wait()
+        wait_until("thawed", lambda: not self.web.is_frozen(), 10)
+        self.assertUnharmed()
+
+    def test_own_store_without_run(self):
+        """Without journal and guardian the VM writer touches nothing."""
+        _, running = self.own_store("web", env={"OWN_STORE_WITHOUT_RUN": "1"})
+        result = running.wait()
+        self.assertEqual(result.rc, 1, str(result))
+        self.assertIn("has no run", result.stderr)
         self.assertUnharmed()
 
     # --- the writer

@@ -286,6 +286,9 @@ vm_writer_prepare_for_backup(KvssWriter *writer, KvssSnapshotSet *set, GError **
     VmWriter *self = (VmWriter *) writer;
     g_autoptr(GPtrArray) vms = selected_with(self, KVSS_METHOD_NONE);
 
+    if (!set->run)
+        return kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_BAD_STATE,
+                          "the set has no run: nobody could let a guest go on (kvss_run_begin)");
     if (!claim_all(vms, set, error)
         || !for_each(vms, look_again, LOOK_PARALLEL, false, set->cancellable, error)
         || !check_auto_recovery(vms, set, error))
