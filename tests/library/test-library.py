@@ -122,7 +122,7 @@ class Tests:
         log = self.path("log")
         open(log, "w").close()
         adder = subprocess.Popen(
-            ["sh", "-c", 'while :; do flock "$0" -c "echo begin >> $0; sleep 0.02; echo end >> $0"; done', log],
+            ["sh", "-c", 'while :; do flock "$0" -c "echo begin >> $0; sleep 0.1; echo end >> $0"; sleep 0.05; done', log],
             stdin=subprocess.DEVNULL, start_new_session=True)
         try:
             while os.path.getsize(log) < 30:

@@ -148,7 +148,7 @@ class Library(LabCase):
 
     def test_writer_beside_a_vm(self):
         """Its log and the VM are one set; it stands still around the cut, and ends with a whole entry."""
-        with self.application('while :; do flock "$0" -c "echo begin >> $0; sleep 0.02; echo end >> $0"; done'):
+        with self.application('while :; do flock "$0" -c "echo begin >> $0; sleep 0.1; echo end >> $0"; sleep 0.05; done'):
             wait_until("entries", lambda: os.path.getsize(self.log) > 30)
             result = self.example("writer", self.log, "web").wait()
             size = os.path.getsize(self.log)
