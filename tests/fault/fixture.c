@@ -8,6 +8,14 @@
 Fixture *
 fixture_new(guint n_writers, guint n_components, guint n_providers)
 {
+    const guint each[FIXTURE_MAX] = { n_components, n_components };
+
+    return fixture_new_uneven(n_writers, each, n_providers);
+}
+
+Fixture *
+fixture_new_uneven(guint n_writers, const guint *n_components, guint n_providers)
+{
     static const char *const writer_names[] = { "web", "db" };
     static const char *const provider_names[] = { "left", "right" };
     static const char *const targets[] = { "vda", "vdb" };
@@ -19,12 +27,12 @@ fixture_new(guint n_writers, guint n_components, guint n_providers)
     f->set->cancellable = f->user;
     f->limits = kvss_limits_default();
     f->n_writers = n_writers;
-    f->n_components = n_components;
+    f->n_components = n_components[0];
     f->n_providers = n_providers;
 
     for (guint i = 0; i < n_writers; i++) {
         f->writer_script[i] = script_new();
-        f->writer[i] = fake_writer_new(f->writer_script[i], writer_names[i], n_components);
+        f->writer[i] = fake_writer_new(f->writer_script[i], writer_names[i], n_components[i]);
         kvss_coordinator_take_writer(f->c, f->writer[i]);
     }
     for (guint i = 0; i < n_providers; i++) {

@@ -14,7 +14,7 @@ typedef struct {
     KvssSnapshotSet *set;
     GCancellable *user;      /* the requester's */
     KvssLimits limits;       /* change, then fixture_apply_limits() */
-    guint n_writers, n_components, n_providers;
+    guint n_writers, n_components, n_providers; /* components: of the first writer */
 
     KvssWriter *writer[FIXTURE_MAX]; /* "web", "db"; valid while c is */
     Script *writer_script[FIXTURE_MAX];
@@ -23,6 +23,9 @@ typedef struct {
 } Fixture;
 
 Fixture *fixture_new(guint n_writers, guint n_components, guint n_providers);
+
+/** The same, with as many components for each writer as @n_components says. */
+Fixture *fixture_new_uneven(guint n_writers, const guint *n_components, guint n_providers);
 
 /** Ends the coordinator, lets every stuck call come back, and frees. */
 void fixture_free(Fixture *f);

@@ -84,6 +84,37 @@ test_failure(Fixture *f, gconstpointer data)
     g_assert_cmpuint(script_held(f->script), ==, 0);
 }
 
+/* VSS lets a provider return few codes; any other becomes one and the same. */
+static void
+test_codes(Fixture *f, gconstpointer data)
+{
+    static const struct {
+        KvssHresult marked, expected;
+    } cases[] = {
+        { KVSS_E_PROVIDER_VETO, KVSS_E_PROVIDER_VETO },
+        { KVSS_E_INSUFFICIENT_STORAGE, KVSS_E_INSUFFICIENT_STORAGE },
+        { KVSS_E_WRITERERROR_RETRYABLE, KVSS_E_UNEXPECTED_PROVIDER_ERROR },
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(Script) script = script_new();
+        g_autoptr(KvssProvider) provider = fake_provider_new(script, "other", NULL);
+        g_autoptr(KvssSnapshotSet) set = kvss_snapshot_set_new();
+        g_autoptr(KvssComponent) component = kvss_component_new("web-0", "web-0");
+        g_autoptr(GError) error = NULL;
+        KvssHresult failure;
+
+        component->is_selected = true;
+        g_ptr_array_add(set->components, component);
+        script_answer(script, "BeginPrepareSnapshot", SCRIPT_ANSWER_YES_BUT_FAILED, 0,
+                      cases[i].marked);
+        g_assert_false(kvss_provider_step(provider, KVSS_PROVIDER_STEP_BEGIN_PREPARE, set, &error));
+        g_assert_cmpstr(error->message, ==, "provider other: BeginPrepareSnapshot: web-0: fails");
+        g_assert_cmpint(kvss_provider_status(provider, &failure), ==, KVSS_SS_ABORTED);
+        g_assert_cmpuint(failure, ==, cases[i].expected);
+    }
+}
+
 static void
 test_supported(Fixture *f, gconstpointer data)
 {
@@ -162,6 +193,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("states", test_states);
     ADD("failure", test_failure);
+    ADD("codes", test_codes);
     ADD("supported", test_supported);
     ADD("open", test_open);
     ADD("open-after-lie", test_open_after_lie);
