@@ -480,17 +480,18 @@ start_components(Case k, GPtrArray *threads)
     start_case(&k, threads);
 }
 
+static const guint component_counts[] = { 1, 2, 8 };
+
 static void
 test_fault(gconstpointer data)
 {
-    static const guint components[] = { 1, 2, 8 };
     g_autoptr(GPtrArray) threads = g_ptr_array_new();
     Case k = *(const Case *) data;
 
-    for (guint i = 0; i < G_N_ELEMENTS(components); i++)
+    for (guint i = 0; i < G_N_ELEMENTS(component_counts); i++)
         for (k.n_writers = 1; k.n_writers <= 2; k.n_writers++)
             for (k.n_providers = 1; k.n_providers <= 2; k.n_providers++) {
-                k.n_components = components[i];
+                k.n_components = component_counts[i];
                 start_components(k, threads);
             }
     for (guint i = 0; i < threads->len; i++)
@@ -534,13 +535,11 @@ test_identify(gconstpointer data)
 
 /* The backup is kept, the failure is told, the shadow copies are deleted all the same. */
 static void
-test_complete(gconstpointer data)
+check_complete(Case k)
 {
-    Case k = *(const Case *) data;
     g_autoptr(GError) error = NULL;
-    g_autoptr(Fixture) f = fixture_new(2, 2, 2);
+    g_autoptr(Fixture) f = fixture_new(k.n_writers, k.n_components, k.n_providers);
 
-    k.n_writers = k.n_providers = 2;
     g_assert_true(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
     arm(&k, f);
     g_assert_false(kvss_coordinator_backup_complete(f->c, &error));
@@ -556,6 +555,18 @@ test_complete(gconstpointer data)
     for (guint i = 0; i < 2; i++) {
         g_assert_cmpuint(script_count(f->writer_script[i], "Abort"), ==, 0);
         g_assert_cmpuint(script_count(f->writer_script[i], "BackupShutdown"), ==, 1);
+    }
+}
+
+static void
+test_complete(gconstpointer data)
+{
+    Case k = *(const Case *) data;
+
+    k.n_writers = k.n_providers = 2;
+    for (guint i = 0; i < G_N_ELEMENTS(component_counts); i++) {
+        k.n_components = component_counts[i];
+        check_complete(k);
     }
 }
 
@@ -827,13 +838,12 @@ test_lie(void)
 
 /* PreRestore goes wrong: what was set aside is put back, a hung one's when it returns. */
 static void
-test_restore(gconstpointer data)
+check_restore(Case k)
 {
-    Case k = *(const Case *) data;
     g_autoptr(GError) error = NULL;
 
     for (k.n_writers = 1; k.n_writers <= 2; k.n_writers++) {
-        g_autoptr(Fixture) f = fixture_new(k.n_writers, 2, 0);
+        g_autoptr(Fixture) f = fixture_new(k.n_writers, k.n_components, 0);
 
         g_assert_true(fixture_select_all(f, &error));
         arm(&k, f);
@@ -856,6 +866,17 @@ test_restore(gconstpointer data)
             g_assert_cmpuint(script_count(f->writer_script[i], "Abort"), ==, 0);
             g_assert_cmpuint(script_count(f->writer_script[i], "PostRestore"), ==, 1);
         }
+    }
+}
+
+static void
+test_restore(gconstpointer data)
+{
+    Case k = *(const Case *) data;
+
+    for (guint i = 0; i < G_N_ELEMENTS(component_counts); i++) {
+        k.n_components = component_counts[i];
+        check_restore(k);
     }
 }
 
