@@ -76,15 +76,12 @@ static char *
 read_logical_path(KvssTags *tags)
 {
     char *path = kvss_tags_text(tags, "logicalPath", PLACE_MAX_LENGTH);
-    g_auto(GStrv) names = path ? g_strsplit(path, "\\", -1) : NULL;
 
     if (path && !*path)
         corrupt(tags, "logicalPath is empty, and not left out");
-    for (char **name = names; name && *name; name++)
-        if (!**name) {
-            corrupt(tags, "logicalPath is '%.64s', which has an empty name in it", path);
-            break;
-        }
+    else if (path
+             && (*path == '\\' || g_str_has_suffix(path, "\\") || strstr(path, "\\\\")))
+        corrupt(tags, "logicalPath is '%.64s', which has an empty name in it", path);
     return path ? path : g_strdup("");
 }
 
@@ -102,16 +99,16 @@ read_component_name(KvssTags *tags)
 static bool
 is_plain_path(const char *path)
 {
-    g_auto(GStrv) names = g_strsplit(path, "/", -1);
+    if (strcmp(path, "/") == 0 || path[0] != '/')
+        return path[0] == '/';
+    while (*path == '/') {
+        size_t length = strcspn(++path, "/");
 
-    if (strcmp(path, "/") == 0)
-        return true;
-    if (path[0] != '/')
-        return false;
-    for (char **name = names + 1; *name; name++)
-        if (!**name || !strcmp(*name, ".") || !strcmp(*name, ".."))
+        if (length == 0 || (length <= 2 && strspn(path, ".") >= length))
             return false;
-    return true;
+        path += length;
+    }
+    return *path == '\0';
 }
 
 static char *

@@ -178,18 +178,22 @@ add_restore_method(xmlNode *root)
 static char *
 plain_path(const char *path)
 {
-    g_auto(GStrv) names = path && path[0] == '/' ? g_strsplit(path, "/", -1) : NULL;
-    GString *plain;
+    g_autoptr(GString) plain = g_string_new(NULL);
 
-    if (!names || g_strv_contains((const char *const *) names, ".."))
+    if (!path || path[0] != '/')
         return NULL;
-    plain = g_string_new(NULL);
-    for (char **name = names; *name; name++)
-        if (**name && strcmp(*name, ".") != 0)
-            g_string_append_printf(plain, "/%s", *name);
+    while (*path == '/') {
+        size_t length = strcspn(++path, "/");
+
+        if (length == 2 && strncmp(path, "..", 2) == 0)
+            return NULL;
+        if (length > 1 || (length == 1 && *path != '.'))
+            g_string_append_len(g_string_append_c(plain, '/'), path, (gssize) length);
+        path += length;
+    }
     if (plain->len == 0)
         g_string_append_c(plain, '/');
-    return g_string_free(plain, FALSE);
+    return g_string_free(g_steal_pointer(&plain), FALSE);
 }
 
 /* @folder is plain. */

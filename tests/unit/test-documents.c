@@ -320,7 +320,7 @@ test_long_lists(void)
     g_autoptr(KvssSnapshotSet) set = kvss_snapshot_set_new();
     KvssWriterIdentity writer = vm_writer(components);
 
-    for (unsigned i = 0; i < 10000; i++) {
+    for (unsigned i = 0; i < 5000; i++) {
         g_autofree char *name = g_strdup_printf("6f1c9a34-7f0b-4b0c-9f62-%012u", i);
         g_autofree char *path = g_strdup_printf("/var/lib/libvirt/images/web-%u.qcow2", i);
         KvssComponent *component = kvss_component_new(name, "web");
