@@ -1,7 +1,8 @@
 /*
  * targets.c - what the fuzzers feed: every reader of a stranger's bytes
  *
- * Beyond "does not crash": what was read and is written again reads the same.
+ * Beyond "does not crash": what was read and is written again reads the same, and a
+ * document that was read is valid by its schema.
  */
 #include "repository/index.h"
 #include "repository/key.h"
@@ -9,7 +10,9 @@
 #include "repository/pack.h"
 #include "repository/snapshot.h"
 #include "repository/tree.h"
+#include "schema.h"
 #include "targets.h"
+#include "vss/documents.h"
 
 #include <string.h>
 
@@ -103,9 +106,32 @@ feed_blob(const uint8_t *data, size_t length)
                                  data[0] * 256u, id, NULL);
 }
 
+static void
+feed_writer_metadata(const uint8_t *data, size_t length)
+{
+    g_autoptr(GBytes) text = g_bytes_new_static(data, length);
+    g_autoptr(KvssWriterMetadata) metadata = kvss_writer_metadata_read(text, NULL);
+
+    if (metadata)
+        g_assert_true(schema_takes("writer-metadata.xsd", (const char *) data, length, true));
+}
+
+static void
+feed_backup_components(const uint8_t *data, size_t length)
+{
+    g_autoptr(GBytes) text = g_bytes_new_static(data, length);
+    g_autoptr(KvssBackupComponents) components = kvss_backup_components_read(text, NULL);
+
+    if (components)
+        g_assert_true(schema_takes("backup-components.xsd", (const char *) data, length, true));
+}
+
 const FuzzTarget fuzz_targets[] = {
     { "pack-header", feed_pack_header }, { "index", feed_index },
     { "tree", feed_tree },               { "snapshot", feed_snapshot },
     { "lock", feed_lock },               { "key", feed_key },
-    { "blob", feed_blob },               { NULL, NULL },
+    { "blob", feed_blob },
+    { "writer-metadata", feed_writer_metadata },
+    { "backup-components", feed_backup_components },
+    { NULL, NULL },
 };
