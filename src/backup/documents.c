@@ -2,6 +2,7 @@
  * documents.c - the VSS documents of a run, into the set
  */
 #include "backup/documents.h"
+#include "backup/backup.h"
 #include "vss/documents.h"
 #include "writer/writer.h"
 
@@ -31,15 +32,18 @@ involved_writers(KvssCoordinator *coordinator)
     return identities;
 }
 
-/* Takes @text; NULL when making it has failed. */
+/* Takes @text; NULL with @trouble, which is taken too, when it could not be made. */
 static bool
-add_text(KvssUpload *upload, const char *path, char *text, GError **error)
+add_text(KvssUpload *upload, const char *path, char *text, GError *trouble, GError **error)
 {
+    g_autoptr(GError) refused = trouble;
     g_autoptr(GBytes) bytes = text ? g_bytes_new_take(text, strlen(text)) : NULL;
 
+    /* Not the document's own error: that means damage to who reads one. */
     if (!bytes)
-        g_prefix_error(error, "%s: ", path);
-    return bytes && kvss_upload_add_bytes(upload, path, bytes, 0600, error);
+        return kvss_throw(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_DOCUMENT,
+                          "%s would not be readable: %s", path, refused->message);
+    return kvss_upload_add_bytes(upload, path, bytes, 0600, error);
 }
 
 /* VSS allows several writers of one class; how many of them came before this one. */
@@ -61,22 +65,25 @@ add_writer(KvssUpload *upload, const GArray *identities, guint index, GError **e
     unsigned before = count_before(identities, index);
     g_autofree char *suffix = before ? g_strdup_printf("-%u", before + 1) : g_strdup("");
     g_autofree char *path = g_strdup_printf("vss/writer-%s%s.xml", identity->class_id, suffix);
+    GError *trouble = NULL;
+    char *text;
 
-    return add_text(upload, path, kvss_writer_metadata_document(identity, error), error);
+    text = kvss_writer_metadata_document(identity, &trouble);
+    return add_text(upload, path, text, trouble, error);
 }
 
 bool
 kvss_backup_store_documents(KvssUpload *upload, KvssCoordinator *coordinator, GError **error)
 {
     g_autoptr(GArray) identities = involved_writers(coordinator);
+    GError *trouble = NULL;
+    char *text;
 
     for (guint i = 0; i < identities->len; i++)
         if (!add_writer(upload, identities, i, error))
             return false;
-    return add_text(upload, "vss/backup-components.xml",
-                    kvss_backup_components_document(
-                        kvss_coordinator_set(coordinator),
-                        (const KvssWriterIdentity *) (void *) identities->data, identities->len,
-                        error),
-                    error);
+    text = kvss_backup_components_document(kvss_coordinator_set(coordinator),
+                                           (const KvssWriterIdentity *) (void *) identities->data,
+                                           identities->len, &trouble);
+    return add_text(upload, "vss/backup-components.xml", text, trouble, error);
 }

@@ -24,6 +24,7 @@ typedef enum {
     KVSS_CATALOGUE_ERROR_AMBIGUOUS, /* a prefix or name that fits several */
     KVSS_CATALOGUE_ERROR_CORRUPT,   /* set.json is not what it must be */
     KVSS_CATALOGUE_ERROR_VERSION,   /* written by a newer kvss */
+    KVSS_CATALOGUE_ERROR_FAILED,    /* the set says that the backup of a VM did not succeed */
 } KvssCatalogueError;
 
 #define KVSS_CATALOGUE_ERROR (kvss_catalogue_error_quark())

@@ -1,7 +1,7 @@
 /*
  * cmd-show.c - kvss show: what one backup holds
  */
-#include "catalogue/catalogue.h"
+#include "catalogue/documents.h"
 #include "requester/describe.h"
 #include "requester/output.h"
 #include "requester/requester.h"
@@ -37,26 +37,6 @@ print_files(const KvssManifest *manifest)
     }
 }
 
-/* Paths of the VSS documents; a set that somebody put together may have none. */
-static GPtrArray *
-documents(KvssRepository *repository, const KvssBackup *backup)
-{
-    GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(KvssNode) folder = kvss_repository_lookup(repository, backup->root, "vss", NULL);
-    g_autoptr(GPtrArray) nodes = NULL;
-
-    if (folder && folder->subtree)
-        nodes = kvss_repository_read_folder(repository, folder->subtree, NULL);
-    for (guint i = 0; nodes && i < nodes->len; i++) {
-        const KvssNode *node = g_ptr_array_index(nodes, i);
-
-        if (node->type == KVSS_NODE_FILE)
-            g_ptr_array_add(paths, g_strconcat("vss/", node->name, NULL));
-    }
-    g_ptr_array_add(paths, NULL);
-    return paths;
-}
-
 static void
 print_set(const KvssBackup *backup, const GPtrArray *document_paths, bool verbose)
 {
@@ -89,9 +69,81 @@ print_set(const KvssBackup *backup, const GPtrArray *document_paths, bool verbos
     }
 }
 
-/* set.json as it is known here, with the snapshot's own words in front. */
+/* The text of a document; NULL when it is damaged, which is said and noted. Other errors are the caller's. */
 static bool
-print_set_json(const KvssBackup *backup, const GPtrArray *document_paths, GError **error)
+read_document(KvssRepository *repository, const KvssBackup *backup, const char *path,
+              char **out_text, GError **out_damage, GError **error)
+{
+    g_autoptr(GError) trouble = NULL;
+    g_autoptr(GBytes) bytes = kvss_backup_read_document(repository, backup, path, &trouble);
+
+    *out_text = NULL;
+    if (bytes) {
+        *out_text = g_strndup(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
+    } else if (kvss_exit_code(trouble) == KVSS_EXIT_DAMAGED) {
+        kvss_say("%s", trouble->message);
+        *out_damage = g_steal_pointer(&trouble);
+    } else {
+        g_propagate_error(error, g_steal_pointer(&trouble));
+        return false;
+    }
+    return true;
+}
+
+/* Returns: an exit code, or -1 with @error. */
+static int
+print_documents(KvssRepository *repository, const KvssBackup *backup,
+                const GPtrArray *document_paths, GError **error)
+{
+    int code = KVSS_EXIT_DONE;
+
+    for (guint i = 0; i < document_paths->len - 1; i++) {
+        const char *path = g_ptr_array_index(document_paths, i);
+        g_autoptr(GError) damage = NULL;
+        g_autofree char *text = NULL;
+
+        if (!read_document(repository, backup, path, &text, &damage, error))
+            return -1;
+        if (text)
+            kvss_print("==> %s <==\n%s%s", path, text, g_str_has_suffix(text, "\n") ? "" : "\n");
+        else
+            code = KVSS_EXIT_DAMAGED;
+    }
+    return code;
+}
+
+/* path and xml, or path and error. Returns: an exit code, or -1 with @error. */
+static int
+add_document_texts(KvssRepository *repository, const KvssBackup *backup,
+                   const GPtrArray *document_paths, JsonArray *texts, GError **error)
+{
+    int code = KVSS_EXIT_DONE;
+
+    for (guint i = 0; i < document_paths->len - 1; i++) {
+        const char *path = g_ptr_array_index(document_paths, i);
+        g_autoptr(GError) damage = NULL;
+        g_autofree char *text = NULL;
+        JsonObject *object;
+
+        if (!read_document(repository, backup, path, &text, &damage, error))
+            return -1;
+        object = json_object_new();
+        kvss_set_text(object, "path", path);
+        kvss_set_text(object, text ? "xml" : "error", text ? text : damage->message);
+        json_array_add_object_element(texts, object);
+        if (!text)
+            code = KVSS_EXIT_DAMAGED;
+    }
+    return code;
+}
+
+/*
+ * set.json as it is known here, with the snapshot's own words in front. @texts: (nullable)
+ * taken. Returns: false with @error.
+ */
+static bool
+print_set_json(const KvssBackup *backup, const GPtrArray *document_paths, JsonArray *document_texts,
+               GError **error)
 {
     g_autoptr(GBytes) text = kvss_manifest_to_json(backup->manifest);
     gsize length;
@@ -100,8 +152,10 @@ print_set_json(const KvssBackup *backup, const GPtrArray *document_paths, GError
     JsonNode *root;
     JsonObject *object;
 
-    if (!json_parser_load_from_data(parser, data, (gssize) length, error))
+    if (!json_parser_load_from_data(parser, data, (gssize) length, error)) {
+        g_clear_pointer(&document_texts, json_array_unref);
         return false;
+    }
     root = json_parser_steal_root(parser);
     object = json_node_get_object(root);
     kvss_set_text(object, "id", backup->snapshot->id);
@@ -109,8 +163,24 @@ print_set_json(const KvssBackup *backup, const GPtrArray *document_paths, GError
                                  kvss_texts((const char *const *) backup->snapshot->tags));
     json_object_set_array_member(object, "documents",
                                  kvss_texts((const char *const *) document_paths->pdata));
+    if (document_texts)
+        json_object_set_array_member(object, "document_texts", document_texts);
     kvss_print_json(root);
     return true;
+}
+
+static int
+show_json(KvssRequester *requester, KvssRepository *repository, const KvssBackup *backup,
+          const GPtrArray *document_paths, GError **error)
+{
+    g_autoptr(JsonArray) texts = requester->options->documents ? json_array_new() : NULL;
+    int code = KVSS_EXIT_DONE;
+
+    if (texts)
+        code = add_document_texts(repository, backup, document_paths, texts, error);
+    if (code < 0 || !print_set_json(backup, document_paths, g_steal_pointer(&texts), error))
+        return -1;
+    return code;
 }
 
 int
@@ -129,10 +199,13 @@ kvss_cmd_show(KvssRequester *requester, GError **error)
     backup = kvss_catalogue_find(repository, name, NULL, error);
     if (!backup)
         return -1;
-    paths = documents(repository, backup);
-    if (!requester->options->json)
-        print_set(backup, paths, requester->options->verbose > 0);
-    else if (!print_set_json(backup, paths, error))
+    paths = kvss_backup_documents(repository, backup, error);
+    if (!paths)
         return -1;
+    if (requester->options->json)
+        return show_json(requester, repository, backup, paths, error);
+    if (requester->options->documents)
+        return print_documents(repository, backup, paths, error);
+    print_set(backup, paths, requester->options->verbose > 0);
     return KVSS_EXIT_DONE;
 }

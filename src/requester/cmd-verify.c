@@ -2,9 +2,10 @@
  * cmd-verify.c - kvss verify: is what is stored still what was stored?
  *
  * Two looks: the repository's own (packs, index, trees; with --read-data every
- * byte) and ours (each set has the files that its set.json names, in their sizes).
+ * byte) and ours (each set has the files that its set.json names, in their sizes,
+ * and its VSS documents can be read).
  */
-#include "catalogue/catalogue.h"
+#include "catalogue/documents.h"
 #include "requester/output.h"
 #include "requester/progress.h"
 #include "requester/requester.h"
@@ -79,6 +80,25 @@ check_source(Damage **damage, Verify *verify, const KvssBackup *backup, const Kv
         *damage = damage_of(verify, backup->snapshot->id);
     add_once((*damage)->what, error->message);
     add_once((*damage)->vms, vm->component->display_name);
+}
+
+/* They hold no VM's data: what is wrong with them is the backup's. */
+static void
+check_documents(Verify *verify, KvssRepository *repository, const KvssBackup *backup)
+{
+    g_autoptr(GError) trouble = NULL;
+    g_autoptr(GPtrArray) paths = kvss_backup_documents(repository, backup, &trouble);
+
+    if (!paths)
+        add_once(damage_of(verify, backup->snapshot->id)->what, trouble->message);
+    for (guint i = 0; paths && i < paths->len - 1; i++) {
+        g_autoptr(GError) wrong = NULL;
+        g_autoptr(GBytes) text = kvss_backup_read_document(repository, backup,
+                                                           g_ptr_array_index(paths, i), &wrong);
+
+        if (!text)
+            add_once(damage_of(verify, backup->snapshot->id)->what, wrong->message);
+    }
 }
 
 static void
@@ -206,6 +226,7 @@ look(Verify *verify, KvssRequester *requester, KvssRepository *repository,
 
         add_once(verify->ids, backup->snapshot->id);
         check_set(verify, repository, backup);
+        check_documents(verify, repository, backup);
     }
     g_ptr_array_add(verify->ids, NULL);
     /* Without names everything in the repository is looked at, sets or not. */

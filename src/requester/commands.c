@@ -49,6 +49,11 @@ static const KvssOption restore_options[] = {
     { 0 },
 };
 
+static const KvssOption show_options[] = {
+    { "documents", 0, FLAG(documents), NULL, "print the VSS documents stored with it", false },
+    { 0 },
+};
+
 static const KvssOption verify_options[] = {
     { "read-data", 0, FLAG(read_data), NULL, "read every byte", false },
     { 0 },
@@ -69,7 +74,7 @@ const KvssCommand kvss_commands[] = {
       ANY_NUMBER },
     { "restore", "BACKUP [VM...]", "put VMs of a backup back", restore_options, kvss_cmd_restore,
       1, ANY_NUMBER },
-    { "show", "BACKUP", "show what a backup holds", NULL, kvss_cmd_show, 1, 1 },
+    { "show", "BACKUP", "show what a backup holds", show_options, kvss_cmd_show, 1, 1 },
     { "verify", "[BACKUP...]", "check what is stored", verify_options, kvss_cmd_verify, 0,
       ANY_NUMBER },
     { "forget", "", "drop backups by age", NULL, NULL, 0, ANY_NUMBER },

@@ -33,6 +33,7 @@ typedef struct {
 
     bool all, same_instant, strict_conditions, full;
     bool start, yes, keep_old, dry_run, read_data;
+    bool documents;
     char *provider, *snapshot_dir, *type, *to, *as, *format, *socket;
     GPtrArray *exclude, *method, *tag, *disk, *network; /* char*; NULL-terminated */
 } KvssOptions;

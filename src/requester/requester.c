@@ -7,6 +7,7 @@
 #include "host/connection.h"
 #include "provider/qemu/qemu-provider.h"
 #include "requester/output.h"
+#include "vss/documents.h"
 #include "writer/domain/vm-writer.h"
 
 #include <string.h>
@@ -58,6 +59,8 @@ kvss_exit_code(const GError *error)
     if (error->domain == KVSS_REPOSITORY_ERROR)
         return repository_exit_code(error->code);
     if (g_error_matches(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_CORRUPT))
+        return KVSS_EXIT_DAMAGED;
+    if (error->domain == KVSS_DOCUMENT_ERROR)
         return KVSS_EXIT_DAMAGED;
     if (g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED))
         return KVSS_EXIT_INTERRUPTED;

@@ -2,6 +2,7 @@
  * plan.c - what a restore will do, gathered from the backup and the host
  */
 #include "restore/plan.h"
+#include "catalogue/documents.h"
 #include "host/image.h"
 #include "stream/source.h"
 #include "writer/domain/definition.h"
@@ -508,6 +509,8 @@ plan_new(const KvssRestoreOptions *options, GError **error)
     if (options->to_dir && !plan_check_path(options->to_dir, options->to_dir, error))
         return NULL;
     if (!(options->vms && *options->vms ? plan_named(plan, error) : plan_all(plan, error)))
+        return NULL;
+    if (!kvss_backup_check_succeeded(options->repository, options->backup, options->vms, error))
         return NULL;
     if (plan->vms->len == 0) {
         kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_NOT_FOUND,

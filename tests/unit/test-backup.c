@@ -3,6 +3,7 @@
  * and found there again
  */
 #include "backup/backup.h"
+#include "catalogue/documents.h"
 #include "provider/fake/fake-provider.h"
 #include "stream/sink.h"
 #include "stream/source.h"
@@ -127,19 +128,37 @@ assert_disk_is(Fixture *f, const KvssBackup *backup, const char *name, const cha
     g_assert_cmpmem(read, length, g_bytes_get_data(content, NULL), length);
 }
 
+/* It can be read, and has these words. */
 static void
 assert_document(Fixture *f, const KvssBackup *backup, const char *path, const char *words)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(KvssNode) node = kvss_repository_lookup(f->repository, backup->root, path, &error);
-    g_autoptr(GBytes) text = NULL;
+    g_autoptr(GBytes) text = kvss_backup_read_document(f->repository, backup, path, &error);
     g_autofree char *copy = NULL;
 
     g_assert_no_error(error);
-    text = kvss_repository_read_file(f->repository, node, 1 << 20, &error);
-    g_assert_no_error(error);
     copy = g_strndup(g_bytes_get_data(text, NULL), g_bytes_get_size(text));
     g_assert_nonnull(strstr(copy, words));
+}
+
+/* There are these two, and each names the component. */
+static void
+assert_documents(Fixture *f, const KvssBackup *backup, const char *component)
+{
+    static const char *const expected[] = {
+        "vss/backup-components.xml",
+        "vss/writer-0b5e1d0c-6d3c-4a52-9c5e-4b6a7a6f5a01.xml",
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) paths = kvss_backup_documents(f->repository, backup, &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpuint(paths->len, ==, G_N_ELEMENTS(expected) + 1);
+    for (gsize i = 0; i < G_N_ELEMENTS(expected); i++) {
+        g_assert_cmpstr(g_ptr_array_index(paths, i), ==, expected[i]);
+        assert_document(f, backup, expected[i], component);
+    }
+    g_assert_true(kvss_backup_check_succeeded(f->repository, backup, NULL, &error));
 }
 
 static void
@@ -170,7 +189,7 @@ test_whole(void)
         assert_disk_is(f, backup, name, "vda");
         assert_disk_is(f, backup, name, "vdb");
     }
-    assert_document(f, backup, "vss/backup-components.xml", "web-2");
+    assert_documents(f, backup, "web-2");
     again = kvss_catalogue_find(f->repository, "latest", names, &error);
     g_assert_no_error(error);
     g_assert_cmpstr(again->snapshot->id, ==, id);

@@ -12,6 +12,7 @@
 #include "restore/restore.h"
 #include "stream/sink.h"
 #include "stream/source.h"
+#include "vss/documents.h"
 
 #include <glib/gstdio.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@ typedef struct {
     GBytes *content;        /* of the disk */
     /* Lies of the set; NULL: the truth. */
     const char *disk_path, *definition_name, *options, *extra_file;
+    const char *components; /* the backup components document; NULL: none */
 } World;
 
 /* Data in every third chunk, holes between. */
@@ -156,6 +158,12 @@ make_set(World *w)
 
         g_assert_true(kvss_upload_add_bytes(upload, kvss_manifest_file_path(vm, file->name),
                                             file->bytes, 0600, &error));
+    }
+    if (w->components) {
+        g_autoptr(GBytes) components = g_bytes_new(w->components, strlen(w->components));
+
+        g_assert_true(kvss_upload_add_bytes(upload, "vss/backup-components.xml", components, 0600,
+                                            &error));
     }
     text = kvss_manifest_to_json(manifest);
     g_assert_true(kvss_upload_add_bytes(upload, KVSS_MANIFEST_NAME, text, 0600, &error));
@@ -325,6 +333,54 @@ test_hostile_paths(World *w, gconstpointer data)
     }
 }
 
+/* With this success, of the set with an id that ends so, and @failure in it. */
+static char *
+components(const char *id_end, const char *succeeded, const char *failure)
+{
+    return g_strdup_printf(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<BACKUP_COMPONENTS "
+        "xmlns=\"urn:kvss:backup-components:1\" version=\"1.0\" bootableSystemStateBackup=\"no\" "
+        "selectComponents=\"yes\" backupType=\"copy\" partialFileSupport=\"no\" "
+        "snapshotSetId=\"11111111-2222-4333-8444-%s\"><WRITER_COMPONENTS "
+        "instanceId=\"2b7d5a0e-0a43-4f4d-a9c8-5f6f3b1f9c77\" "
+        "writerId=\"66841cd4-6ded-4f4b-8f17-fd23f8ddc3de\" backupSchema=\"272\"><COMPONENT "
+        "componentName=\"" UUID "\" componentType=\"filegroup\" backupSucceeded=\"%s\">%s"
+        "</COMPONENT></WRITER_COMPONENTS></BACKUP_COMPONENTS>",
+        id_end, succeeded, failure);
+}
+
+static void
+test_documents(World *w, gconstpointer data)
+{
+    g_autofree char *good = components("555555555555", "yes", "");
+    g_autofree char *other = components("666666666666", "yes", "");
+    g_autofree char *failed = components("555555555555", "no", "");
+    g_autofree char *told = components("555555555555", "no",
+                                       "<BACKUP_FAILURE code=\"VSS_E_WRITERERROR_TIMEOUT\" "
+                                       "hresult=\"0x800423f2\" message=\"no answer\"/>");
+    g_autofree char *cut = g_strndup(good, strlen(good) - 5);
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    w->components = cut;
+    assert_refused(w, KVSS_DOCUMENT_ERROR, KVSS_DOCUMENT_ERROR_CORRUPT,
+                   "vss/backup-components.xml: backup components document: line 2: has </BACKUP_C", 0);
+    w->components = other;
+    assert_refused(w, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_CORRUPT,
+                   "is of the set 11111111-2222-4333-8444-666666666666, and set.json of", 0);
+    w->components = failed;
+    assert_refused(w, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_FAILED,
+                   "web: its backup did not succeed: take another one", 0);
+    w->components = told;
+    assert_refused(w, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_FAILED,
+                   "take another one: no answer (VSS_E_WRITERERROR_TIMEOUT, 0x800423F2)", 0);
+    w->components = good;
+    make_set(w);
+    (void) !restore(w, (KvssRestoreOptions){ 0 }, &result, &error);
+    g_assert_no_error(error);
+    kvss_restore_result_clear(&result);
+}
+
 static void
 test_hostile_definition(World *w, gconstpointer data)
 {
@@ -489,6 +545,7 @@ main(int argc, char **argv)
         TEST("/restore/elsewhere", test_elsewhere);
         TEST("/restore/dry-run", test_dry_run);
         TEST("/restore/hostile/paths", test_hostile_paths);
+        TEST("/restore/documents", test_documents);
         TEST("/restore/hostile/definition", test_hostile_definition);
         TEST("/restore/hostile/options", test_hostile_options);
         TEST("/restore/hostile/state", test_hostile_state);
