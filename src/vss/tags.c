@@ -35,6 +35,7 @@ line_of(const KvssTags *tags, const char *place)
     return line;
 }
 
+G_GNUC_PRINTF(4, 0)
 static void
 fail_at(KvssTags *tags, const char *place, int code, const char *format, va_list args)
 {
