@@ -3,7 +3,10 @@ import json
 import os
 import shutil
 
-from kvsslab import Disk, Kvss, LabCase, file_hash, run, virsh
+from kvsslab import KVSS, TOP, Disk, Kvss, LabCase, file_hash, run, virsh
+
+COMPONENTS = "vss/backup-components.xml"
+WRITER = "vss/writer-66841cd4-6ded-4f4b-8f17-fd23f8ddc3de.xml"
 
 
 class Restic(LabCase):
@@ -40,9 +43,72 @@ class Restic(LabCase):
         self.assertEqual(run("e2fsck", "-fn", target + "/vms/web/disks/vda.raw", check=False)[0], 0)
         for name in ("set.json", "vss/backup-components.xml", "vms/web/domain.xml"):
             self.assertGreater(os.path.getsize(os.path.join(target, name)), 100, name)
+        self.assertValid(target)
         dumped = run("sh", "-c", "restic -q -r '%s' --no-cache dump latest /vms/web/disks/vda.raw | sha256sum"
                      % self.kvss.repository, env={"RESTIC_PASSWORD": self.kvss.password}).split()[0]
         self.assertEqual(dumped, file_hash(target + "/vms/web/disks/vda.raw"))
+
+    def assertValid(self, target):
+        """The set's documents, all of them, by the schemas that are published."""
+        self.assertEqual(sorted(os.listdir(target + "/vss")), [os.path.basename(COMPONENTS), os.path.basename(WRITER)])
+        for path, schema in ((COMPONENTS, "backup-components.xsd"), (WRITER, "writer-metadata.xsd")):
+            run("xmllint", "--noout", "--nonet", "--schema", os.path.join(TOP, "docs/format", schema), os.path.join(target, path))
+
+    def test_documents_are_shown(self):
+        stored = {path: self.kvss.restic("dump", "latest", "/" + path) for path in (COMPONENTS, WRITER)}
+        shown = run(KVSS, "show", "latest", "--documents",
+                    env={"KVSS_REPOSITORY": self.kvss.repository, "KVSS_PASSWORD": self.kvss.password})
+        self.assertEqual(shown, "".join("==> %s <==\n%s" % item for item in stored.items()))
+        for name, guest in (("web", self.web), ("off", self.off)):
+            self.assertIn('componentName="%s"' % guest.uuid, stored[COMPONENTS], name)
+            self.assertIn('filespec="%s"' % os.path.basename(guest.disk("vda").path), stored[WRITER], name)
+        self.assertIn('snapshotSetId="%s"' % self.first.summary["set_id"], stored[COMPONENTS])
+        self.assertEqual(stored[COMPONENTS].count('backupSucceeded="yes"'), 2)
+        document = self.kvss("show", "latest", "--documents").document
+        self.assertEqual(document["documents"], [COMPONENTS, WRITER])
+        self.assertEqual(document["document_texts"], [{"path": path, "xml": text} for path, text in stored.items()])
+        self.assertNotIn("document_texts", self.kvss("show", "latest").document)
+
+    def test_damaged_documents(self):
+        """One that is damaged, or another set's, is named; without any the set is a set all the same."""
+        folder = self.lab.path("damaged")
+        self.kvss.restic("restore", "latest", "--target", folder)
+        other = Kvss(self.lab, self.lab.path("damaged-repository"))
+        other.restic("init", "--repository-version", "2")
+        with open(os.path.join(folder, WRITER)) as file:
+            writer = file.read()
+        with open(os.path.join(folder, COMPONENTS)) as file:
+            components = file.read()
+        for path, text, words in (
+                (WRITER, writer[:-30], "line"),
+                (WRITER, writer.replace("<WRITER_METADATA", '<!DOCTYPE x SYSTEM "file:///etc/passwd"><WRITER_METADATA', 1),
+                 "document type"),
+                (COMPONENTS, components.replace('snapshotSetId="', 'snapshotSetId="\x1b', 1), "U+001B"),
+                (COMPONENTS, components.replace(self.first.summary["set_id"], "11111111-2222-4333-8444-555555555555"),
+                 "is of the set 11111111-2222-4333-8444-555555555555")):
+            with open(os.path.join(folder, WRITER), "w") as file:
+                file.write(text if path == WRITER else writer)
+            with open(os.path.join(folder, COMPONENTS), "w") as file:
+                file.write(text if path == COMPONENTS else components)
+            other.restic("backup", "--tag", "kvss", ".", cwd=folder)
+            self.assertExit(other("show", "latest"), 0)
+            shown = other("show", "latest", "--documents")
+            self.assertExit(shown, 7)
+            self.assertIn("%s: " % path, shown.stderr)
+            self.assertIn(words, shown.stderr)
+            texts = {text["path"]: text for text in shown.document["document_texts"]}
+            self.assertIn(words, texts[path]["error"])
+            self.assertIn("xml", texts[WRITER if path == COMPONENTS else COMPONENTS])
+            verified = other("verify", "latest")
+            self.assertExit(verified, 7)
+            self.assertIn(path, json.dumps(verified.summary["damaged"]))
+            if path == COMPONENTS:
+                self.assertFailed(other("restore", "latest", "off", "--dry-run"), 7, COMPONENTS, words)
+        shutil.rmtree(folder + "/vss")
+        other.restic("backup", "--tag", "kvss", ".", cwd=folder)
+        self.assertExit(other("verify", "latest"), 0)
+        self.assertEqual(other("show", "latest", "--documents").document["document_texts"], [])
+        self.assertExit(other("restore", "latest", "off", "--dry-run"), 0)
 
     def test_what_restic_stored_again_is_restored_by_kvss(self):
         """Content-cut chunks, another writer, another repository with restic's own parameters."""
