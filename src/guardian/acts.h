@@ -14,7 +14,7 @@
 typedef enum {
     KVSS_ACT_FREEZE,       /* uuid, name, socket (of the job that may hold the agent) */
     KVSS_ACT_STILL,        /* uuid, name: stands still, ran before */
-    KVSS_ACT_JOB,          /* uuid, name, socket */
+    KVSS_ACT_JOB,          /* uuid, name, socket; for shadows.h: time, provider, attributes, disks */
     KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
     KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
     KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did */

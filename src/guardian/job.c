@@ -11,14 +11,42 @@ kvss_job_socket(const char *folder)
     return g_build_filename(folder, KVSS_JOB_SOCKET_NAME, NULL);
 }
 
+/* For whoever lists shadow copies; the undo needs none of it. */
+static JsonArray *
+job_shadows(const KvssComponent *component)
+{
+    JsonArray *list = json_array_new();
+
+    for (guint i = 0; i < component->disks->len; i++) {
+        KvssDisk *disk = g_ptr_array_index(component->disks, i);
+        JsonObject *object = json_object_new();
+
+        g_free(disk->shadow_id);
+        disk->shadow_id = g_uuid_string_random();
+        json_object_set_string_member(object, "target", disk->target);
+        json_object_set_string_member(object, "shadow_id", disk->shadow_id);
+        if (disk->path)
+            json_object_set_string_member(object, "path", disk->path);
+        json_array_add_object_element(list, object);
+    }
+    return list;
+}
+
 static JsonObject *
 job_details(const KvssComponent *component, const char *socket)
 {
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *time = g_date_time_format_iso8601(now);
     JsonObject *details = json_object_new();
 
     json_object_set_string_member(details, "uuid", kvss_domain_uuid(component->domain));
     json_object_set_string_member(details, "name", kvss_domain_name(component->domain));
     json_object_set_string_member(details, "socket", socket);
+    json_object_set_string_member(details, "time", time);
+    json_object_set_string_member(details, "provider", "qemu");
+    /* The old content of what changes is kept aside: a difference, not a copy. */
+    json_object_set_int_member(details, "attributes", KVSS_ATTR_DIFFERENTIAL);
+    json_object_set_array_member(details, "disks", job_shadows(component));
     return details;
 }
 

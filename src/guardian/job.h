@@ -18,7 +18,7 @@ char *kvss_job_socket(const char *folder);
 
 /**
  * kvss_job_begin:
- * @component: its domain and disks; nbd_socket and nbd_export of each disk are set
+ * @component: its domain and disks; shadow_id, nbd_socket and nbd_export of each are set
  * @folder: the VM's work folder; QEMU can write there
  *
  * Journals, then cuts all of the component's disks in one transaction.

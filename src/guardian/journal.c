@@ -90,6 +90,8 @@ kvss_journal_create(const char *folder, const char *id, const char *purpose, con
     g_autofree char *path = g_strdup_printf("%s/%s.journal", folder, id);
     kvss_autofd int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     g_autoptr(KvssJournal) journal = NULL;
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *time = g_date_time_format_iso8601(now);
     JsonObject *header;
 
     if (fd < 0) {
@@ -108,6 +110,7 @@ kvss_journal_create(const char *folder, const char *id, const char *purpose, con
     json_object_set_string_member(header, "purpose", purpose);
     json_object_set_string_member(header, "uri", uri);
     json_object_set_int_member(header, "pid", getpid());
+    json_object_set_string_member(header, "time", time);
     if (!journal_append(journal, header, error) || !kvss_fsync_folder(folder, error)) {
         (void) unlink(path);
         return NULL;
@@ -208,6 +211,15 @@ string_member(JsonObject *object, const char *name)
     return json_object_get_string_member_with_default(object, name, "");
 }
 
+gint64
+kvss_journal_time(JsonObject *object)
+{
+    g_autoptr(GDateTime) time = g_date_time_new_from_iso8601(string_member(object, "time"), NULL);
+
+    return time ? g_date_time_to_unix(time) * G_USEC_PER_SEC + g_date_time_get_microsecond(time)
+                : 0;
+}
+
 static bool
 content_add_act(KvssJournalContent *content, JsonObject *line, GError **error)
 {
@@ -254,6 +266,7 @@ content_add_line(KvssJournalContent *content, JsonObject *line, GError **error)
         content->purpose = g_strdup(string_member(line, "purpose"));
         content->uri = g_strdup(string_member(line, "uri"));
         content->pid = json_object_get_int_member_with_default(line, "pid", 0);
+        content->start_us = kvss_journal_time(line);
     }
     return true;
 }

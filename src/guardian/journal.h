@@ -3,7 +3,7 @@
  *
  * One JSON object a line:
  *
- *   {"run":ID,"version":1,"purpose":"backup","uri":"qemu:///system","pid":123}
+ *   {"run":ID,"version":1,"purpose":"backup","uri":"qemu:///system","pid":123,"time":"..."}
  *   {"act":1,"kind":"freeze","details":{"uuid":"...","name":"web01"}}
  *   {"end":1}
  *   {"claim":"6f1c...","name":"web01"}
@@ -53,6 +53,7 @@ bool kvss_journal_write_claim(KvssJournal *journal, const char *id, const char *
 typedef struct {
     char *id, *purpose, *uri;
     gint64 pid;
+    gint64 start_us; /* since 1970; 0: not told */
     bool is_forward;
     GPtrArray *open; /* (element-type KvssAct) acts without an end, in the order they began */
     GPtrArray *claims; /* (element-type char*) ids of what no other run may use meanwhile */
@@ -63,6 +64,9 @@ bool kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **e
     G_GNUC_WARN_UNUSED_RESULT;
 void kvss_journal_content_clear(KvssJournalContent *content);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KvssJournalContent, kvss_journal_content_clear)
+
+/** The member "time" of a header or of an act's details, since 1970; 0: not told. */
+gint64 kvss_journal_time(JsonObject *object);
 
 /**
  * kvss_journal_alive_path:

@@ -1,16 +1,17 @@
 /*
  * cmd-list.c - kvss list vms|backups|writers|providers|shadows
  *
- * The last three have the shape that vssadmin's users know.
+ * The last three have the shape that vssadmin's users know; they are in
+ * list-writers.c, list-providers.c and list-shadows.c.
  */
 #include "backup/backup.h"
 #include "catalogue/catalogue.h"
 #include "host/connection.h"
-#include "provider/provider.h"
 #include "requester/describe.h"
+#include "requester/list.h"
 #include "requester/output.h"
 #include "requester/requester.h"
-#include "writer/writer.h"
+#include "writer/domain/vm-writer.h"
 
 #include <string.h>
 
@@ -69,8 +70,9 @@ vm_json(const KvssComponent *vm, const KvssBackup *last)
     return object;
 }
 
+/* Of the VM writer only: another writer's components are no VMs. */
 static void
-each_component(KvssCoordinator *coordinator, void (*func)(const KvssComponent *, gpointer),
+each_vm(KvssCoordinator *coordinator, void (*func)(const KvssComponent *, gpointer),
                gpointer data)
 {
     GPtrArray *writers = kvss_coordinator_writers(coordinator);
@@ -78,6 +80,8 @@ each_component(KvssCoordinator *coordinator, void (*func)(const KvssComponent *,
     for (guint w = 0; w < writers->len; w++) {
         const KvssWriter *writer = g_ptr_array_index(writers, w);
 
+        if (strcmp(writer->ops->class_id, KVSS_VM_WRITER_CLASS_ID) != 0)
+            continue;
         for (guint i = 0; i < writer->components->len; i++)
             func(g_ptr_array_index(writer->components, i), data);
     }
@@ -122,7 +126,7 @@ list_vms(KvssRequester *requester, GError **error)
     else
         list.table = kvss_table_new("NAME", "STATE", "METHOD", "DISKS", "NOT COVERED",
                                     "LAST BACKUP", NULL);
-    each_component(coordinator, list_vm, &list);
+    each_vm(coordinator, list_vm, &list);
     if (list.json)
         kvss_print_json(json_node_init_array(json_node_alloc(), list.json));
     else
@@ -233,124 +237,17 @@ list_backups(KvssRequester *requester, GError **error)
     return is_damaged ? KVSS_EXIT_DAMAGED : KVSS_EXIT_DONE;
 }
 
-/* ---- writers, providers, shadows ---- */
+/* ---- which list ---- */
 
-static JsonObject *
-writer_json(KvssWriter *writer)
+/* The options are about writers; with another list they are a mistake. */
+static bool
+check_usage(const KvssOptions *options, const char *what, GError **error)
 {
-    KvssHresult failure;
-    KvssWriterState state = kvss_writer_status(writer, &failure);
-    g_autofree char *code = g_strdup_printf("0x%08X", failure);
-    JsonObject *object = json_object_new();
-
-    kvss_set_text(object, "name", writer->ops->friendly_name);
-    kvss_set_text(object, "id", writer->ops->class_id);
-    kvss_set_text(object, "instance_id", writer->instance_id);
-    kvss_set_text(object, "instance_name", writer->instance_name);
-    json_object_set_int_member(object, "state", state);
-    kvss_set_text(object, "state_name", kvss_writer_state_name(state));
-    kvss_set_text(object, "last_error", code);
-    return object;
-}
-
-static void
-print_writer(KvssWriter *writer)
-{
-    KvssHresult failure;
-    KvssWriterState state = kvss_writer_status(writer, &failure);
-
-    kvss_print("Writer name: '%s'\n   Writer Id: {%s}\n   Writer Instance Id: {%s}\n"
-               "   Writer Instance Name: %s\n   State: [%d] %s\n",
-               writer->ops->friendly_name, writer->ops->class_id, writer->instance_id,
-               writer->instance_name, state,
-               state == KVSS_WS_STABLE ? "Stable" : kvss_writer_state_name(state));
-    if (failure == KVSS_S_OK)
-        kvss_print("   Last error: No error\n\n");
-    else
-        kvss_print("   Last error: %s (0x%08X)\n\n", kvss_hresult_name(failure), failure);
-}
-
-static JsonObject *
-provider_json(const KvssProvider *provider)
-{
-    JsonObject *object = json_object_new();
-
-    kvss_set_text(object, "name", provider->ops->name);
-    kvss_set_text(object, "type", provider->ops->type);
-    kvss_set_text(object, "id", provider->ops->id);
-    kvss_set_text(object, "version", provider->ops->version);
-    return object;
-}
-
-static void
-print_provider(const KvssProvider *provider)
-{
-    kvss_print("Provider name: '%s'\n   Provider type: %s\n   Provider Id: {%s}\n"
-               "   Version: %s\n\n",
-               provider->ops->name, provider->ops->type, provider->ops->id,
-               provider->ops->version);
-}
-
-static void
-print_participants(const GPtrArray *list, bool are_writers, bool json)
-{
-    JsonArray *array = json_array_new();
-
-    for (guint i = 0; i < list->len; i++) {
-        gpointer one = g_ptr_array_index(list, i);
-
-        if (json)
-            json_array_add_object_element(array,
-                                          are_writers ? writer_json(one) : provider_json(one));
-        else if (are_writers)
-            print_writer(one);
-        else
-            print_provider(one);
-    }
-    if (json)
-        kvss_print_json(json_node_init_array(json_node_alloc(), array));
-    else if (list->len == 0)
-        kvss_print("No items found that satisfy the query.\n");
-    json_array_unref(array);
-}
-
-static int
-list_participants(KvssRequester *requester, bool are_writers, GError **error)
-{
-    /* Identify is asked for no VM: what a writer is does not depend on them. */
-    static const char *const none[] = { NULL };
-    g_autoptr(KvssHost) host = NULL;
-    g_autoptr(KvssCoordinator) coordinator = NULL;
-
-    host = kvss_requester_open_host(requester, error);
-    if (!host)
-        return -1;
-    coordinator = kvss_requester_new_coordinator(requester, host, none, error);
-    if (!coordinator || !kvss_coordinator_gather(coordinator, error))
-        return -1;
-    print_participants(are_writers ? kvss_coordinator_writers(coordinator)
-                                   : kvss_coordinator_providers(coordinator),
-                       are_writers, requester->options->json);
-    return KVSS_EXIT_DONE;
-}
-
-static int
-list_writers(KvssRequester *requester, GError **error)
-{
-    return list_participants(requester, true, error);
-}
-
-static int
-list_providers(KvssRequester *requester, GError **error)
-{
-    return list_participants(requester, false, error);
-}
-
-static int
-list_shadows(KvssRequester *requester, GError **error)
-{
-    kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_NOT_YET, "list shadows: not there yet");
-    return -1;
+    if (strcmp(what, "writers") == 0 ||
+        !(options->status || options->metadata || options->detailed))
+        return true;
+    return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                      "--status, --metadata and --detailed go with 'list writers'");
 }
 
 int
@@ -359,16 +256,21 @@ kvss_cmd_list(KvssRequester *requester, GError **error)
     static const struct {
         const char *what;
         int (*list)(KvssRequester *requester, GError **error);
+        bool changes_nothing; /* not even what recovery would */
     } kinds[] = {
-        { "vms", list_vms },         { "backups", list_backups },
-        { "writers", list_writers }, { "providers", list_providers },
-        { "shadows", list_shadows },
+        { "vms", list_vms, false },
+        { "backups", list_backups, false },
+        { "writers", kvss_list_writers, false },
+        { "providers", kvss_list_providers, false },
+        /* Recovery takes away what dead runs left: the very things that are asked for. */
+        { "shadows", kvss_list_shadows, true },
     };
     const char *what = kvss_options_list(requester->options->words)[0];
 
     for (guint i = 0; i < G_N_ELEMENTS(kinds); i++)
         if (strcmp(kinds[i].what, what) == 0) {
-            if (!kvss_requester_recover(requester, false, error))
+            if (!check_usage(requester->options, what, error) ||
+                (!kinds[i].changes_nothing && !kvss_requester_recover(requester, false, error)))
                 return -1;
             return kinds[i].list(requester, error);
         }

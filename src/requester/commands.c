@@ -13,6 +13,14 @@
 #define LIST(field) KVSS_OPTION_LIST, G_STRUCT_OFFSET(KvssOptions, field)
 #define ANY_NUMBER UINT_MAX
 
+static const KvssOption list_options[] = {
+    { "status", 0, FLAG(status), NULL, "writers: state and failure code, as diskshadow shows them",
+      false },
+    { "metadata", 0, FLAG(metadata), NULL, "writers: their metadata documents, XML", false },
+    { "detailed", 0, FLAG(detailed), NULL, "writers: with events and every component", false },
+    { 0 },
+};
+
 static const KvssOption explain_options[] = {
     { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all", false },
     { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)",
@@ -66,8 +74,8 @@ static const KvssOption doctor_options[] = {
 
 const KvssCommand kvss_commands[] = {
     { "init", "", "create a repository", NULL, kvss_cmd_init, 0, 0 },
-    { "list", "vms|backups|writers|providers|shadows", "show what is there", NULL, kvss_cmd_list,
-      1, 1 },
+    { "list", "vms|backups|writers|providers|shadows", "show what is there", list_options,
+      kvss_cmd_list, 1, 1 },
     { "explain", "[VM...]", "show the method each VM would get, and why", explain_options,
       kvss_cmd_explain, 0, ANY_NUMBER },
     { "backup", "VM...|--all", "back VMs up as one set", backup_options, kvss_cmd_backup, 0,

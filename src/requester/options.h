@@ -36,6 +36,7 @@ typedef struct {
     bool documents;
     char *provider, *snapshot_dir, *type, *to, *as, *format, *socket;
     GPtrArray *exclude, *method, *tag, *disk, *network; /* char*; NULL-terminated */
+    bool status, metadata, detailed; /* of list writers */
 } KvssOptions;
 
 typedef enum {

@@ -28,6 +28,7 @@ disk_free(gpointer data)
     g_free(disk->options);
     g_free(disk->volume);
     g_free(disk->provider);
+    g_free(disk->shadow_id);
     g_free(disk->nbd_socket);
     g_free(disk->nbd_export);
     g_free(disk->reason);
@@ -126,6 +127,7 @@ kvss_component_free(KvssComponent *component)
     g_free(component->display_name);
     g_free(component->state);
     g_free(component->method);
+    g_free(component->demanded_by);
     g_free(component->consistency);
     g_ptr_array_unref(component->disks);
     g_ptr_array_unref(component->files);

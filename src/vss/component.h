@@ -27,6 +27,8 @@ typedef struct {
     bool needs_rollback; /* that provider cuts after the writer's own instant: PostSnapshot must write to
                           * the shadow copy; set with provider */
 
+    char *shadow_id;     /* (nullable) GUID of its shadow copy, once one was begun */
+
     /* Where the shadow copy is served, once somebody serves it. */
     char *nbd_socket;
     char *nbd_export;
@@ -95,6 +97,7 @@ typedef struct KvssComponent {
 
     char *state;         /* libvirt's word before the backup: "running", "paused", "shut off", ... or "saved" */
     char *method;        /* "child-snapshot", "saved-state", "offline", "crash-consistent"; "" if none is possible */
+    char *demanded_by;   /* (nullable) who demands a method of it: "--method", "the configuration" */
     char *consistency;   /* "application", "memory", "crash", "offline" */
     GPtrArray *disks;        /* KvssDisk */
     GPtrArray *files;        /* KvssFile */
