@@ -2,8 +2,9 @@
  * agent.c - the guest agent, asked through libvirt, never without a time limit
  *
  * Three traps shape this file (libvirt's defaults are not safe):
- * - without virDomainAgentSetResponseTimeout a hung agent blocks the call, and
- *   every later one, for ever;
+ * - without virDomainAgentSetResponseTimeout a hung agent blocks libvirt's own
+ *   agent calls, and every later one, for ever. That limit stays set for all users
+ *   of the domain, so it is set for freeze and thaw only; looking changes nothing;
  * - a freeze that timed out may be carried out later, so that only the guest's
  *   own status counts afterwards;
  * - whatever is to be known must be asked before the freeze: a frozen agent
@@ -22,6 +23,8 @@
 
 #define ANSWER_LENGTH_MAX (4 * 1024 * 1024)
 #define MOUNTS_LENGTH_MAX (256 * 1024)
+/* Of file systems, of disks, of what one is made of. */
+#define LIST_LENGTH_MAX 4096
 #define RETRY_INTERVAL_US (200 * 1000)
 /* The ways round libvirt disturb its own view of the channel: not more often than this. */
 #define EMERGENCY_INTERVAL_US (20 * G_USEC_PER_SEC)
@@ -272,33 +275,125 @@ look_commands(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s, GError 
     return true;
 }
 
-static bool
-look_mounts(KvssGuestInfo *info, KvssDomain *domain, unsigned limit_s, GError **error)
+/* NULL for a member that is absent or no list. */
+static JsonArray *
+list_member(JsonObject *object, const char *name)
 {
-    virDomainFSInfoPtr *list = NULL;
-    int n;
+    JsonNode *node = object ? json_object_get_member(object, name) : NULL;
 
-    if (!set_limit(domain, limit_s, error))
-        return false;
-    n = virDomainGetFSInfo(kvss_domain_handle(domain), &list, 0);
-    if (n < 0)
-        return throw_agent(error, "list of file systems");
-    for (int i = 0; i < n; i++) {
-        KvssGuestMount *mount = g_new0(KvssGuestMount, 1);
-        g_autoptr(GStrvBuilder) targets = g_strv_builder_new();
+    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+}
 
-        mount->mountpoint = g_strdup(list[i]->mountpoint);
-        mount->type = g_strdup(list[i]->fstype ? list[i]->fstype : "unknown");
-        mount->device = g_strdup(list[i]->name);
-        for (size_t j = 0; j < list[i]->ndevAlias; j++) {
-            if (list[i]->devAlias[j])
-                g_strv_builder_add(targets, list[i]->devAlias[j]);
-        }
-        mount->targets = g_strv_builder_end(targets);
-        g_ptr_array_add(info->mounts, mount);
-        virDomainFSInfoFree(list[i]);
+static JsonObject *
+object_member(JsonObject *object, const char *name)
+{
+    JsonNode *node = object ? json_object_get_member(object, name) : NULL;
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+static JsonObject *
+element(JsonArray *list, guint i)
+{
+    JsonNode *node = json_array_get_element(list, i);
+
+    return JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+/* (nullable) */
+static const char *
+text_member(JsonObject *object, const char *name)
+{
+    return json_object_get_string_member_with_default(object, name, NULL);
+}
+
+static unsigned
+number_member(JsonObject *object, const char *name)
+{
+    return (unsigned) json_object_get_int_member_with_default(object, name, -1);
+}
+
+/* The elements of a list, bounded. */
+static guint
+count(JsonArray *list)
+{
+    return list ? MIN(json_array_get_length(list), LIST_LENGTH_MAX) : 0;
+}
+
+/*
+ * Libvirt has calls that say which disk of the domain a guest's device is. They
+ * obey one time limit a domain, which nobody can read and which stays set for
+ * everybody else: so the guest is asked itself, and its addresses are compared.
+ */
+static const char *
+target_at(const KvssDomainConfig *config, JsonObject *address)
+{
+    JsonObject *pci_object = object_member(address, "pci-controller");
+    KvssPciAddress pci;
+    unsigned drive[3];
+    g_autofree char *function = NULL, *behind = NULL;
+
+    if (!pci_object)
+        return NULL;
+    pci = (KvssPciAddress) { number_member(pci_object, "domain"), number_member(pci_object, "bus"),
+                             number_member(pci_object, "slot"),
+                             number_member(pci_object, "function") };
+    drive[0] = number_member(address, "bus");
+    drive[1] = number_member(address, "target");
+    drive[2] = number_member(address, "unit");
+    function = kvss_disk_address(&pci, NULL);
+    behind = kvss_disk_address(&pci, drive);
+    for (guint i = 0; i < config->disks->len; i++) {
+        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
+
+        if (g_strcmp0(disk->address, function) == 0 || g_strcmp0(disk->address, behind) == 0)
+            return disk->target;
     }
-    free(list);
+    return NULL;
+}
+
+static void
+add_mount(KvssGuestInfo *info, const KvssDomainConfig *config, JsonObject *object)
+{
+    JsonArray *disks = list_member(object, "disk");
+    KvssGuestMount *mount = g_new0(KvssGuestMount, 1);
+    g_autoptr(GStrvBuilder) targets = g_strv_builder_new();
+    const char *type = text_member(object, "type");
+
+    mount->mountpoint = g_strdup(text_member(object, "mountpoint"));
+    mount->type = g_strdup(type ? type : "unknown");
+    mount->device = g_strdup(text_member(object, "name"));
+    for (guint i = 0; i < count(disks); i++) {
+        JsonObject *disk = element(disks, i);
+        const char *target = disk ? target_at(config, disk) : NULL;
+
+        if (target)
+            g_strv_builder_add(targets, target);
+    }
+    mount->targets = g_strv_builder_end(targets);
+    g_ptr_array_add(info->mounts, mount);
+}
+
+static bool
+look_mounts(KvssGuestInfo *info, KvssDomain *domain, const KvssDomainConfig *config,
+            unsigned limit_s, GError **error)
+{
+    g_autoptr(JsonNode) answer
+        = agent_ask(domain, "{\"execute\":\"guest-get-fsinfo\"}", limit_s, error);
+    JsonArray *list;
+
+    if (!answer)
+        return false;
+    if (!JSON_NODE_HOLDS_ARRAY(answer))
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                          "guest agent: its list of file systems is no list");
+    list = json_node_get_array(answer);
+    for (guint i = 0; i < count(list); i++) {
+        JsonObject *object = element(list, i);
+
+        if (object && text_member(object, "mountpoint"))
+            add_mount(info, config, object);
+    }
     return true;
 }
 
@@ -419,51 +514,40 @@ guest_disk_free(GuestDisk *disk)
     g_free(disk);
 }
 
-static const char *
-param_string(virTypedParameterPtr params, int n, const char *format, unsigned i, unsigned j)
+/* Strings are the answer's and the configuration's. */
+static GuestDisk *
+guest_disk_new(const KvssDomainConfig *config, JsonObject *object)
 {
-    char field[VIR_TYPED_PARAM_FIELD_LENGTH];
-    const char *value = NULL;
+    JsonArray *dependencies = list_member(object, "dependencies");
+    GuestDisk *disk = g_new0(GuestDisk, 1);
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    g_snprintf(field, sizeof field, format, i, j);
-#pragma GCC diagnostic pop
-    (void) virTypedParamsGetString(params, n, field, &value);
-    return value;
+    disk->dependencies = g_ptr_array_new();
+    disk->name = text_member(object, "name");
+    disk->alias = target_at(config, object_member(object, "address"));
+    disk->is_partition = json_object_get_boolean_member_with_default(object, "partition", FALSE);
+    for (guint i = 0; i < count(dependencies); i++) {
+        JsonNode *node = json_array_get_element(dependencies, i);
+        const char *on = JSON_NODE_HOLDS_VALUE(node) ? json_node_get_string(node) : NULL;
+
+        if (on)
+            g_ptr_array_add(disk->dependencies, (gpointer) on);
+    }
+    return disk;
 }
 
 static GHashTable *
-collect_disks(virTypedParameterPtr params, int n)
+collect_disks(const KvssDomainConfig *config, JsonArray *list)
 {
     GHashTable *disks = g_hash_table_new_full(g_str_hash, g_str_equal, NULL,
                                               (GDestroyNotify) guest_disk_free);
-    unsigned count = 0;
 
-    (void) virTypedParamsGetUInt(params, n, "disk.count", &count);
-    for (unsigned i = 0; i < MIN(count, 4096); i++) {
-        GuestDisk *disk = g_new0(GuestDisk, 1);
-        char field[VIR_TYPED_PARAM_FIELD_LENGTH];
-        unsigned dependencies = 0;
-        int is_partition = 0;
+    for (guint i = 0; i < count(list); i++) {
+        JsonObject *object = element(list, i);
+        GuestDisk *disk = object ? guest_disk_new(config, object) : NULL;
 
-        disk->dependencies = g_ptr_array_new();
-        disk->name = param_string(params, n, "disk.%u.name", i, 0);
-        disk->alias = param_string(params, n, "disk.%u.alias", i, 0);
-        g_snprintf(field, sizeof field, "disk.%u.partition", i);
-        (void) virTypedParamsGetBoolean(params, n, field, &is_partition);
-        disk->is_partition = is_partition;
-        g_snprintf(field, sizeof field, "disk.%u.dependency.count", i);
-        (void) virTypedParamsGetUInt(params, n, field, &dependencies);
-        for (unsigned j = 0; j < MIN(dependencies, 256); j++) {
-            const char *on = param_string(params, n, "disk.%u.dependency.%u.name", i, j);
-
-            if (on)
-                g_ptr_array_add(disk->dependencies, (gpointer) on);
-        }
-        if (disk->name)
+        if (disk && disk->name)
             g_hash_table_replace(disks, (gpointer) disk->name, disk);
-        else
+        else if (disk)
             guest_disk_free(disk);
     }
     return disks;
@@ -513,18 +597,18 @@ add_stack(KvssGuestInfo *info, GHashTable *disks, const GuestDisk *disk)
 
 /* Old agents cannot tell: then no stacking is known, and the mounts still name their disks. */
 static void
-look_stacks(KvssGuestInfo *info, KvssDomain *domain)
+look_stacks(KvssGuestInfo *info, KvssDomain *domain, const KvssDomainConfig *config,
+            unsigned limit_s)
 {
-    virTypedParameterPtr params = NULL;
-    int n = 0;
+    g_autoptr(JsonNode) answer
+        = agent_ask(domain, "{\"execute\":\"guest-get-disks\"}", limit_s, NULL);
     g_autoptr(GHashTable) disks = NULL;
     GHashTableIter iter;
     gpointer value;
 
-    if (virDomainGetGuestInfo(kvss_domain_handle(domain), VIR_DOMAIN_GUEST_INFO_DISKS, &params,
-                              &n, 0) < 0)
+    if (!answer || !JSON_NODE_HOLDS_ARRAY(answer))
         return;
-    disks = collect_disks(params, n);
+    disks = collect_disks(config, json_node_get_array(answer));
     g_hash_table_iter_init(&iter, disks);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const GuestDisk *disk = value;
@@ -532,13 +616,13 @@ look_stacks(KvssGuestInfo *info, KvssDomain *domain)
         if (!disk->is_partition && !disk->alias && disk->dependencies->len > 0)
             add_stack(info, disks, disk);
     }
-    virTypedParamsFree(params, n);
 }
 
 KvssGuestInfo *
 kvss_agent_look(KvssDomain *domain, unsigned limit_s, GError **error)
 {
     g_autoptr(KvssGuestInfo) info = g_new0(KvssGuestInfo, 1);
+    g_autoptr(KvssDomainConfig) config = NULL;
 
     info->mounts = g_ptr_array_new_with_free_func((GDestroyNotify) mount_free);
     info->stacks = g_ptr_array_new_with_free_func((GDestroyNotify) stack_free);
@@ -548,9 +632,10 @@ kvss_agent_look(KvssDomain *domain, unsigned limit_s, GError **error)
         return NULL;
     if (info->is_frozen)
         return g_steal_pointer(&info); /* answers nothing more now */
-    if (!look_mounts(info, domain, limit_s, error))
+    config = kvss_domain_config(domain, error);
+    if (!config || !look_mounts(info, domain, config, limit_s, error))
         return NULL;
     look_proc_mounts(info, domain, limit_s);
-    look_stacks(info, domain);
+    look_stacks(info, domain, config, limit_s);
     return g_steal_pointer(&info);
 }

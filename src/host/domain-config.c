@@ -20,8 +20,10 @@ disk_config_free(KvssDiskConfig *disk)
     g_free(disk->format);
     g_free(disk->source);
     g_free(disk->protocol);
+    g_free(disk->server);
     g_free(disk->serial);
     g_free(disk->alias);
+    g_free(disk->address);
     g_free(disk);
 }
 
@@ -91,6 +93,15 @@ attribute(xmlNodePtr node, const char *name)
     return copy;
 }
 
+/* "0x1f", "3"; 0 when it is absent. */
+static unsigned
+number(xmlNodePtr node, const char *name)
+{
+    g_autofree char *value = attribute(node, name);
+
+    return value ? (unsigned) g_ascii_strtoull(value, NULL, 0) : 0;
+}
+
 static bool
 attribute_is(xmlNodePtr node, const char *name, const char *expected)
 {
@@ -113,6 +124,66 @@ content(xmlNodePtr node)
 
 /* ---- parts ---- */
 
+char *
+kvss_disk_address(const KvssPciAddress *pci, const unsigned drive[3])
+{
+    g_autofree char *place = g_strdup_printf("%x:%x:%x.%x", pci->domain, pci->bus, pci->slot,
+                                             pci->function);
+
+    if (!drive)
+        return g_steal_pointer(&place);
+    return g_strdup_printf("%s/%u:%u:%u", place, drive[0], drive[1], drive[2]);
+}
+
+static bool
+pci_parse(xmlNodePtr address, KvssPciAddress *out)
+{
+    if (!attribute_is(address, "type", "pci"))
+        return false;
+    *out = (KvssPciAddress) { number(address, "domain"), number(address, "bus"),
+                              number(address, "slot"), number(address, "function") };
+    return true;
+}
+
+static bool
+controller_find(xmlNodePtr disk, const char *type, unsigned index, KvssPciAddress *out)
+{
+    for (xmlNodePtr n = child(disk->parent, "controller"); n; n = next_named(n, "controller")) {
+        if (attribute_is(n, "type", type) && number(n, "index") == index)
+            return pci_parse(child(n, "address"), out);
+    }
+    return false;
+}
+
+/* NULL for those that a guest does not tell by PCI: USB, floppies, other machines' buses. */
+static char *
+disk_parse_address(xmlNodePtr disk)
+{
+    xmlNodePtr address = child(disk, "address");
+    g_autofree char *bus = attribute(child(disk, "target"), "bus");
+    unsigned drive[3] = { number(address, "bus"), number(address, "target"),
+                          number(address, "unit") };
+    KvssPciAddress pci;
+
+    if (pci_parse(address, &pci))
+        return kvss_disk_address(&pci, NULL);
+    if (!bus || !attribute_is(address, "type", "drive")
+        || !controller_find(disk, bus, number(address, "controller"), &pci))
+        return NULL;
+    return kvss_disk_address(&pci, drive);
+}
+
+static char *
+server_parse(xmlNodePtr host)
+{
+    g_autofree char *name = attribute(host, "name");
+    g_autofree char *port = attribute(host, "port");
+
+    if (!name)
+        return attribute(host, "socket");
+    return port ? g_strdup_printf("%s:%s", name, port) : g_steal_pointer(&name);
+}
+
 static void
 disk_parse_source(KvssDiskConfig *disk, xmlNodePtr source)
 {
@@ -128,6 +199,7 @@ disk_parse_source(KvssDiskConfig *disk, xmlNodePtr source)
         g_autofree char *name = attribute(source, "name");
 
         disk->protocol = attribute(source, "protocol");
+        disk->server = server_parse(child(source, "host"));
         disk->source = g_strdup_printf("%s:%s", disk->protocol ? disk->protocol : "?",
                                        name ? name : "");
     } else if (g_str_equal(disk->type, "volume")) {
@@ -164,6 +236,7 @@ disk_parse(KvssDomainConfig *config, xmlNodePtr node, GError **error)
         disk_parse_source(disk, source);
     disk->serial = content(child(node, "serial"));
     disk->alias = attribute(child(node, "alias"), "name");
+    disk->address = disk_parse_address(node);
     disk->is_readonly = child(node, "readonly") != NULL;
     disk->is_shareable = child(node, "shareable") != NULL;
     disk->is_transient = child(node, "transient") != NULL;

@@ -15,8 +15,10 @@ typedef struct {
     char *format;      /* driver type; "raw" when absent */
     char *source;      /* (nullable) path of file, device or pool/volume name, or protocol:name */
     char *protocol;    /* (nullable) network disks: "nbd", "rbd", "iscsi", ... */
+    char *server;      /* (nullable) network disks: the first host, "name:port", or its socket */
     char *serial;      /* (nullable) */
     char *alias;       /* (nullable) live XML */
+    char *address;     /* (nullable) where the guest finds it: see kvss_disk_address() */
     bool is_readonly, is_shareable, is_transient;
     bool has_backing;  /* live XML shows a backing chain */
     bool is_encrypted;
@@ -48,6 +50,20 @@ typedef struct {
     char *kernel, *initrd;   /* (nullable) host paths */
     long owner_uid, owner_gid; /* QEMU's, from the DAC label of the live XML; -1 unknown */
 } KvssDomainConfig;
+
+/** A PCI function, by its four numbers. */
+typedef struct {
+    unsigned domain, bus, slot, function;
+} KvssPciAddress;
+
+/**
+ * kvss_disk_address:
+ * @drive: (nullable) bus, target and unit behind a controller; NULL: the function is the disk
+ *
+ * One text for one place, so that what a guest says of its disks can be compared
+ * with the definition: "0:4:0.0", "0:0:1f.2/0:0:1". Free with g_free.
+ */
+char *kvss_disk_address(const KvssPciAddress *pci, const unsigned drive[3]);
 
 /** Errors: INVALID with the place that is wrong. */
 KvssDomainConfig *kvss_domain_config_parse(const char *xml, GError **error);

@@ -35,8 +35,8 @@ test_disks(void)
         "<source file='/i/a.qcow2'/><backingStore type='file'><source file='/i/b'/></backingStore>"
         "<target dev='vda'/></disk>"
         "<disk type='block' device='lun'><source dev='/dev/sdx'/><target dev='sda'/></disk>"
-        "<disk type='network'><driver type='raw'/><source protocol='iscsi' name='iqn/1'/>"
-        "<target dev='vdb'/><readonly/></disk>"
+        "<disk type='network'><driver type='raw'/><source protocol='iscsi' name='iqn/1'>"
+        "<host name='store' port='3260'/><host name='second'/></source><target dev='vdb'/><readonly/></disk>"
         "<disk type='volume'><source pool='p' volume='v'/><target dev='vdc'/><shareable/></disk>"
         "<disk device='cdrom'><target dev='hda'/></disk>"
         "</devices>");
@@ -48,10 +48,41 @@ test_disks(void)
     g_assert_cmpstr(disk(config, 1)->source, ==, "/dev/sdx");
     g_assert_cmpstr(disk(config, 1)->format, ==, "raw");
     g_assert_cmpstr(disk(config, 2)->protocol, ==, "iscsi");
+    g_assert_cmpstr(disk(config, 2)->server, ==, "store:3260");
     g_assert_true(disk(config, 2)->is_readonly);
     g_assert_cmpstr(disk(config, 3)->source, ==, "p/v");
     g_assert_true(disk(config, 3)->is_shareable);
     g_assert_null(disk(config, 4)->source);
+}
+
+/* As a guest would say where it found them. */
+static void
+test_addresses(void)
+{
+    static const KvssPciAddress virtio = { 0, 4, 0, 0 }, sata = { 0, 0, 0x1f, 2 };
+    static const unsigned second[3] = { 0, 0, 1 };
+    g_autofree char *expected_virtio = kvss_disk_address(&virtio, NULL);
+    g_autofree char *expected_sata = kvss_disk_address(&sata, second);
+    g_autoptr(KvssDomainConfig) config = parse(
+        "<devices>"
+        "<disk type='file'><target dev='vda' bus='virtio'/>"
+        "<address type='pci' domain='0x0000' bus='0x04' slot='0x00' function='0x0'/></disk>"
+        "<disk type='file'><target dev='sdb' bus='sata'/>"
+        "<address type='drive' controller='0' bus='0' target='0' unit='1'/></disk>"
+        "<disk type='file'><target dev='sdc' bus='scsi'/>"
+        "<address type='drive' controller='7' bus='0' target='0' unit='1'/></disk>"
+        "<disk type='file'><target dev='sdd' bus='usb'/><address type='usb' bus='0' port='1'/></disk>"
+        "<controller type='scsi' index='0'><address type='pci' bus='0x05' slot='0x00'/></controller>"
+        "<controller type='sata' index='0'>"
+        "<address type='pci' domain='0x0000' bus='0x00' slot='0x1f' function='0x2'/></controller>"
+        "</devices>");
+
+    g_assert_cmpstr(expected_virtio, ==, "0:4:0.0");
+    g_assert_cmpstr(expected_sata, ==, "0:0:1f.2/0:0:1");
+    g_assert_cmpstr(disk(config, 0)->address, ==, expected_virtio);
+    g_assert_cmpstr(disk(config, 1)->address, ==, expected_sata);
+    g_assert_null(disk(config, 2)->address); /* its controller is not there */
+    g_assert_null(disk(config, 3)->address);
 }
 
 static void
@@ -120,6 +151,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/domain-config/disks", test_disks);
+    g_test_add_func("/domain-config/addresses", test_addresses);
     g_test_add_func("/domain-config/rest", test_rest);
     g_test_add_func("/domain-config/hostile", test_hostile);
     g_test_add_func("/domain-config/external-entity", test_external_entity);
