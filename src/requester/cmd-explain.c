@@ -3,7 +3,6 @@
  */
 #include "backup/backup.h"
 #include "host/connection.h"
-#include "host/domain.h"
 #include "requester/describe.h"
 #include "requester/output.h"
 #include "requester/requester.h"
@@ -31,43 +30,23 @@ chosen(KvssCoordinator *coordinator, const char *const *names, GError **error)
     return g_steal_pointer(&list);
 }
 
-/*
- * Identify does not look at sizes; a plan is nicer with them. What cannot be asked
- * (a remote volume, a pool that is down) stays unknown.
- */
 static void
-learn_sizes(KvssHost *host, const GPtrArray *components)
-{
-    for (guint i = 0; i < components->len; i++) {
-        const KvssComponent *component = g_ptr_array_index(components, i);
-        g_autoptr(KvssDomain) domain = kvss_host_find_domain(host, component->name, NULL);
-
-        for (guint n = 0; domain && n < component->disks->len; n++) {
-            KvssDisk *disk = g_ptr_array_index(component->disks, n);
-
-            if (disk->size == 0 && !kvss_domain_disk_size(domain, disk->target, &disk->size, NULL))
-                disk->size = 0;
-        }
-    }
-}
-
-static void
-print_plan(const GPtrArray *components)
+print_plan(const GPtrArray *components, KvssCoordinator *coordinator)
 {
     for (guint i = 0; i < components->len; i++)
-        kvss_describe_print(g_ptr_array_index(components, i), KVSS_DESCRIBE_PLAN);
+        kvss_describe_plan_print(g_ptr_array_index(components, i), coordinator);
     if (components->len == 0)
         kvss_print("No items found that satisfy the query.\n");
 }
 
 static void
-print_plan_json(const GPtrArray *components)
+print_plan_json(const GPtrArray *components, KvssCoordinator *coordinator)
 {
     JsonArray *array = json_array_new();
 
     for (guint i = 0; i < components->len; i++)
         json_array_add_object_element(
-            array, kvss_describe_json(g_ptr_array_index(components, i), KVSS_DESCRIBE_PLAN));
+            array, kvss_describe_plan_json(g_ptr_array_index(components, i), coordinator));
     kvss_print_json(json_node_init_array(json_node_alloc(), array));
     json_array_unref(array);
 }
@@ -92,10 +71,9 @@ kvss_cmd_explain(KvssRequester *requester, GError **error)
     components = chosen(coordinator, names, error);
     if (!components)
         return -1;
-    learn_sizes(host, components);
     if (requester->options->json)
-        print_plan_json(components);
+        print_plan_json(components, coordinator);
     else
-        print_plan(components);
+        print_plan(components, coordinator);
     return KVSS_EXIT_DONE;
 }

@@ -61,9 +61,9 @@ print_vm_row(KvssTable *table, const KvssComponent *vm, const KvssBackup *last)
 }
 
 static JsonObject *
-vm_json(const KvssComponent *vm, const KvssBackup *last)
+vm_json(KvssComponent *vm, const KvssBackup *last, KvssCoordinator *coordinator)
 {
-    JsonObject *object = kvss_describe_json(vm, KVSS_DESCRIBE_PLAN);
+    JsonObject *object = kvss_describe_plan_json(vm, coordinator);
     g_autofree char *when = last ? kvss_manifest_time(last->manifest->time_us) : NULL;
 
     kvss_set_text(object, "last_backup", when);
@@ -72,7 +72,7 @@ vm_json(const KvssComponent *vm, const KvssBackup *last)
 
 /* Of the VM writer only: another writer's components are no VMs. */
 static void
-each_vm(KvssCoordinator *coordinator, void (*func)(const KvssComponent *, gpointer),
+each_vm(KvssCoordinator *coordinator, void (*func)(KvssComponent *, gpointer),
                gpointer data)
 {
     GPtrArray *writers = kvss_coordinator_writers(coordinator);
@@ -88,20 +88,21 @@ each_vm(KvssCoordinator *coordinator, void (*func)(const KvssComponent *, gpoint
 }
 
 typedef struct {
+    KvssCoordinator *coordinator;
     GPtrArray *backups; /* (nullable) */
     JsonArray *json;    /* (nullable) */
     KvssTable *table;   /* (nullable) */
 } VmList;
 
 static void
-list_vm(const KvssComponent *vm, gpointer data)
+list_vm(KvssComponent *vm, gpointer data)
 {
     VmList *list = data;
     const KvssBackup *last = list->backups ? kvss_catalogue_newest_of(list->backups, vm->name)
                                            : NULL;
 
     if (list->json)
-        json_array_add_object_element(list->json, vm_json(vm, last));
+        json_array_add_object_element(list->json, vm_json(vm, last, list->coordinator));
     else
         print_vm_row(list->table, vm, last);
 }
@@ -120,6 +121,7 @@ list_vms(KvssRequester *requester, GError **error)
     coordinator = kvss_requester_new_coordinator(requester, host, NULL, error);
     if (!coordinator || !kvss_coordinator_gather(coordinator, error))
         return -1;
+    list.coordinator = coordinator;
     list.backups = backups = last_backups(requester);
     if (requester->options->json)
         list.json = json_array_new();

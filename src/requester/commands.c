@@ -25,6 +25,7 @@ static const KvssOption explain_options[] = {
     { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all", false },
     { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)",
       false },
+    { "provider", 0, TEXT(provider), "NAME", "who makes the shadow copies: qemu, auto", false },
     { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking", false },
     { 0 },
 };

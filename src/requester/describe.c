@@ -3,6 +3,8 @@
  */
 #include "requester/describe.h"
 #include "catalogue/manifest-json.h"
+#include "coordinator/coordinator.h"
+#include "provider/provider.h"
 #include "requester/output.h"
 
 static const char *
@@ -26,35 +28,58 @@ print_times(const KvssComponent *component)
     }
 }
 
+/* Of a plan: what of the host it lies on, and who would cut it. */
 static void
-print_disk(const KvssDisk *disk, KvssDescribe what)
+print_plan_of_disk(KvssComponent *component, KvssDisk *disk, KvssCoordinator *coordinator)
+{
+    g_autofree char *reason = NULL;
+    const KvssProvider *provider
+        = kvss_coordinator_find_provider(coordinator, component, disk, &reason);
+
+    kvss_print("%s%s%s%s", disk->path ? ", " : "", disk->path ? disk->path : "",
+               disk->volume ? ", on " : "", disk->volume ? disk->volume : "");
+    if (provider)
+        kvss_print(", cut by %s\n", provider->ops->name);
+    else
+        kvss_print(", no provider can cut it: %s\n", reason);
+}
+
+/* @coordinator: of a plan; NULL: of a result. */
+static void
+print_disk(const KvssComponent *component, KvssDisk *disk, KvssCoordinator *coordinator)
 {
     g_autofree char *size = disk->size ? kvss_size_text(disk->size) : g_strdup("size unknown");
     g_autofree char *read = kvss_size_text(disk->bytes_read);
     g_autofree char *stored = kvss_size_text(disk->bytes_stored);
 
     kvss_print("  disk %s: %s, %s", disk->target, or_none(disk->format), size);
-    if (what == KVSS_DESCRIBE_PLAN)
-        kvss_print("%s%s\n", disk->path ? ", " : "", disk->path ? disk->path : "");
+    if (coordinator)
+        print_plan_of_disk((KvssComponent *) component, disk, coordinator);
     else
         kvss_print(", read %s%s%s, stored %s\n", read, disk->reason ? ": " : "",
                    disk->reason ? disk->reason : "", stored);
 }
 
+/* Afterwards only what stood in the way is of interest; of a VM that was off nothing was asked. */
+static bool
+is_of_interest(const KvssComponent *component, const KvssCondition *condition)
+{
+    return !condition->holds && g_strcmp0(component->method, "offline") != 0;
+}
+
 static void
-print_lists(const KvssComponent *component, KvssDescribe what)
+print_all(const KvssComponent *component, KvssCoordinator *coordinator)
 {
     for (guint i = 0; i < component->conditions->len; i++) {
         const KvssCondition *condition = g_ptr_array_index(component->conditions, i);
 
-        /* Afterwards only what stood in the way is of interest. */
-        if (condition->holds && what == KVSS_DESCRIBE_RESULT)
+        if (!coordinator && !is_of_interest(component, condition))
             continue;
         kvss_print("  %s %s: %s\n", condition->id, condition->holds ? "holds" : "does not hold",
                    condition->detail);
     }
     for (guint i = 0; i < component->disks->len; i++)
-        print_disk(g_ptr_array_index(component->disks, i), what);
+        print_disk(component, g_ptr_array_index(component->disks, i), coordinator);
     for (guint i = 0; i < component->not_covered->len; i++) {
         const KvssNotCovered *gap = g_ptr_array_index(component->not_covered, i);
 
@@ -64,8 +89,14 @@ print_lists(const KvssComponent *component, KvssDescribe what)
         kvss_print("  note: %s\n", (const char *) g_ptr_array_index(component->notes, i));
 }
 
-void
-kvss_describe_print(const KvssComponent *component, KvssDescribe what)
+static void
+print_lists(const KvssComponent *component, KvssDescribe what)
+{
+    print_all(component, NULL);
+}
+
+static void
+print_head(const KvssComponent *component)
 {
     kvss_print("%s (%s): %s\n", component->display_name, component->state ? component->state : "?",
                or_none(component->method));
@@ -74,22 +105,38 @@ kvss_describe_print(const KvssComponent *component, KvssDescribe what)
 
         kvss_print("  because %s: %s\n", reason->id, reason->detail);
     }
-    if (what == KVSS_DESCRIBE_RESULT) {
-        kvss_print("  consistency: %s\n", or_none(component->consistency));
-        print_times(component);
-    }
+}
+
+void
+kvss_describe_plan_print(KvssComponent *component, KvssCoordinator *coordinator)
+{
+    print_head(component);
+    if (component->demanded_by)
+        kvss_print("  demanded by: %s\n", component->demanded_by);
+    kvss_print("  prior state: %s\n  consistency: %s\n",
+               component->state ? component->state : "?", or_none(component->consistency));
+    print_all(component, coordinator);
+}
+
+void
+kvss_describe_print(const KvssComponent *component, KvssDescribe what)
+{
+    print_head(component);
+    kvss_print("  consistency: %s\n", or_none(component->consistency));
+    print_times(component);
     print_lists(component, what);
 }
 
 /* ---- JSON ---- */
 
 static JsonObject *
-disk_json(const KvssDisk *disk, KvssDescribe what)
+planned_disk_json(KvssComponent *component, KvssDisk *disk, KvssCoordinator *coordinator)
 {
     JsonObject *object = kvss_manifest_disk(disk);
+    g_autofree char *reason = NULL;
+    const KvssProvider *provider
+        = kvss_coordinator_find_provider(coordinator, component, disk, &reason);
 
-    if (what == KVSS_DESCRIBE_RESULT)
-        return object;
     json_object_remove_member(object, "bytes_read");
     json_object_remove_member(object, "bytes_stored");
     json_object_remove_member(object, "incremental");
@@ -98,22 +145,14 @@ disk_json(const KvssDisk *disk, KvssDescribe what)
         json_object_set_null_member(object, "size");
     kvss_set_text(object, "kind", disk->kind);
     kvss_set_text(object, "path", disk->path);
+    kvss_set_text(object, "volume", disk->volume);
+    kvss_set_text(object, "provider", provider ? provider->ops->name : NULL);
+    kvss_set_text(object, "provider_reason", reason);
     return object;
 }
 
-static JsonArray *
-disks_json(const KvssComponent *component, KvssDescribe what)
-{
-    JsonArray *list = json_array_new();
-
-    for (guint i = 0; i < component->disks->len; i++)
-        json_array_add_object_element(list,
-                                      disk_json(g_ptr_array_index(component->disks, i), what));
-    return list;
-}
-
-JsonObject *
-kvss_describe_json(const KvssComponent *component, KvssDescribe what)
+static JsonObject *
+head_json(const KvssComponent *component)
 {
     JsonObject *object = json_object_new();
 
@@ -123,14 +162,47 @@ kvss_describe_json(const KvssComponent *component, KvssDescribe what)
     kvss_set_text(object, "method", component->method);
     json_object_set_array_member(object, "reasons", kvss_manifest_reasons(component));
     json_object_set_array_member(object, "conditions", kvss_manifest_conditions(component));
-    if (what == KVSS_DESCRIBE_RESULT) {
-        kvss_set_text(object, "consistency", component->consistency);
-        json_object_set_member(object, "freeze_ms", kvss_manifest_ms(component->freeze_ms));
-        json_object_set_member(object, "pause_ms", kvss_manifest_ms(component->pause_ms));
-    }
-    json_object_set_array_member(object, "disks", disks_json(component, what));
+    return object;
+}
+
+static void
+add_gaps(JsonObject *object, const KvssComponent *component)
+{
     json_object_set_array_member(object, "not_covered", kvss_manifest_not_covered(component));
     json_object_set_array_member(object, "notes", kvss_manifest_notes(component));
+}
+
+JsonObject *
+kvss_describe_json(const KvssComponent *component, KvssDescribe what)
+{
+    JsonObject *object = head_json(component);
+    JsonArray *disks = json_array_new();
+
+    kvss_set_text(object, "consistency", component->consistency);
+    json_object_set_member(object, "freeze_ms", kvss_manifest_ms(component->freeze_ms));
+    json_object_set_member(object, "pause_ms", kvss_manifest_ms(component->pause_ms));
+    for (guint i = 0; i < component->disks->len; i++)
+        json_array_add_object_element(disks,
+                                      kvss_manifest_disk(g_ptr_array_index(component->disks, i)));
+    json_object_set_array_member(object, "disks", disks);
+    add_gaps(object, component);
+    return object;
+}
+
+JsonObject *
+kvss_describe_plan_json(KvssComponent *component, KvssCoordinator *coordinator)
+{
+    JsonObject *object = head_json(component);
+    JsonArray *disks = json_array_new();
+
+    kvss_set_text(object, "demanded_by", component->demanded_by);
+    kvss_set_text(object, "consistency", component->consistency);
+    for (guint i = 0; i < component->disks->len; i++)
+        json_array_add_object_element(
+            disks,
+            planned_disk_json(component, g_ptr_array_index(component->disks, i), coordinator));
+    json_object_set_array_member(object, "disks", disks);
+    add_gaps(object, component);
     return object;
 }
 

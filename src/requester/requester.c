@@ -183,10 +183,12 @@ read_methods(KvssRequester *requester, KvssVmWriterOptions *options, GError **er
 
         if (!kvss_options_split_method(*wish, &vm, &method, error))
             return false;
-        if (vm)
+        if (vm) {
             g_hash_table_insert(options->method_of, vm, g_strdup(method));
-        else
+        } else {
             options->method = method;
+            options->method_by = "--method";
+        }
     }
     return true;
 }
@@ -222,7 +224,9 @@ kvss_requester_new_coordinator(KvssRequester *requester, struct KvssHost *host,
     g_autoptr(GHashTable) of = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     KvssVmWriterOptions options = {
         .method = config->method,
+        .method_by = "the configuration",
         .method_of = of,
+        .method_of_by = "--method",
         .snapshot_dir = given->snapshot_dir ? given->snapshot_dir : config->snapshot_dir,
         .strict_conditions = given->strict_conditions,
         .freeze_limit_ms = config->freeze_limit_ms,
@@ -240,6 +244,8 @@ kvss_requester_new_coordinator(KvssRequester *requester, struct KvssHost *host,
     kvss_coordinator_take_writer(coordinator, writer);
     kvss_coordinator_take_provider(coordinator, kvss_qemu_provider_new());
     kvss_coordinator_set(coordinator)->cancellable = requester->cancellable;
+    if (given->provider && strcmp(given->provider, "auto") != 0)
+        kvss_coordinator_demand_provider(coordinator, given->provider);
     return coordinator;
 }
 

@@ -3,6 +3,7 @@
  *
  * Each condition is told with the value that was seen, whether it holds or not.
  */
+#include "host/volume.h"
 #include "writer/domain/vm.h"
 
 #include <errno.h>
@@ -85,11 +86,78 @@ check_running(KvssVm *vm)
     return holds;
 }
 
-/* C3: overlays would lie on the same volume as each base image. */
+/* ---- C3: overlays would lie on the same volume as each base image ---- */
+
+static const char *
+or_unknown(const char *volume)
+{
+    return volume ? volume : "not known";
+}
+
+static bool
+lies_beside(const KvssDisk *disk, dev_t device)
+{
+    struct stat image;
+
+    /* A block device or network disk lies on no volume of the host that overlays could share. */
+    return disk->path && g_path_is_absolute(disk->path) && stat(disk->path, &image) == 0
+        && !S_ISBLK(image.st_mode) && image.st_dev == device;
+}
+
+/* Subvolumes of one btrfs are volumes of their own under one mount point. */
+static bool
+refuse_location(KvssVm *vm, const KvssDisk *disk, const char *volume)
+{
+    const char *path = disk->path ? disk->path : "?";
+
+    if (!disk->volume)
+        kvss_component_add_condition(vm->component, "C3", false,
+                                     "overlays would go to volume %s (folder %s), and disk %s (%s) "
+                                     "cannot be looked at",
+                                     or_unknown(volume), vm->policy->snapshot_dir, disk->target,
+                                     path);
+    else
+        kvss_component_add_condition(vm->component, "C3", false,
+                                     "overlays would go to volume %s (folder %s), disk %s (%s) is "
+                                     "on %svolume %s",
+                                     or_unknown(volume), vm->policy->snapshot_dir, disk->target,
+                                     path,
+                                     g_strcmp0(volume, disk->volume) == 0
+                                         ? "another subvolume of "
+                                         : "",
+                                     disk->volume);
+    return false;
+}
+
+static bool
+check_folder(KvssVm *vm, const char *folder)
+{
+    g_autofree char *volume = NULL;
+    struct stat place;
+
+    if (stat(folder, &place) < 0) {
+        kvss_component_add_condition(vm->component, "C3", false,
+                                     "the snapshot folder %s cannot be looked at: %s", folder,
+                                     g_strerror(errno));
+        return false;
+    }
+    volume = kvss_volume_of(folder);
+    for (guint i = 0; i < vm->component->disks->len; i++) {
+        const KvssDisk *disk = g_ptr_array_index(vm->component->disks, i);
+
+        if (!lies_beside(disk, place.st_dev))
+            return refuse_location(vm, disk, volume);
+    }
+    kvss_component_add_condition(vm->component, "C3", true,
+                                 "overlays would go to volume %s (folder %s), every disk is on it",
+                                 or_unknown(volume), folder);
+    return true;
+}
+
 static bool
 check_location(KvssVm *vm)
 {
-    struct stat place, image;
+    KvssHost *host = kvss_domain_host(vm->domain);
     const char *folder = vm->policy->snapshot_dir;
 
     if (!folder) {
@@ -97,29 +165,17 @@ check_location(KvssVm *vm)
                                      "overlays would lie beside each image");
         return true;
     }
-    if (stat(folder, &place) < 0) {
+    if (!kvss_host_is_local(host)) {
         kvss_component_add_condition(vm->component, "C3", false,
-                                     "the snapshot folder %s cannot be looked at: %s", folder,
-                                     g_strerror(errno));
+                                     "it cannot be judged from here: the file systems of %s, where "
+                                     "the snapshot folder %s would lie, are not seen over %s",
+                                     kvss_host_name(host), folder, kvss_host_uri(host));
         return false;
     }
-    for (guint i = 0; i < vm->component->disks->len; i++) {
-        const KvssDisk *disk = g_ptr_array_index(vm->component->disks, i);
-
-        /* A block device or network disk lies on no volume of the host that overlays could share. */
-        if (!disk->path || !g_path_is_absolute(disk->path) || stat(disk->path, &image) < 0
-            || S_ISBLK(image.st_mode) || image.st_dev != place.st_dev) {
-            kvss_component_add_condition(vm->component, "C3", false,
-                                         "overlays would go to the volume of %s, disk %s (%s) is "
-                                         "not on it",
-                                         folder, disk->target, disk->path ? disk->path : "?");
-            return false;
-        }
-    }
-    kvss_component_add_condition(vm->component, "C3", true,
-                                 "overlays would go to %s, on the volume of every disk", folder);
-    return true;
+    return check_folder(vm, folder);
 }
+
+/* ---- C4 and C5 ---- */
 
 static bool
 is_covered(const KvssVm *vm, const char *target)

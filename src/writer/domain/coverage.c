@@ -4,6 +4,7 @@
  * A disk that QEMU's block layer cannot cut is named wherever the backup is
  * spoken of: nobody must learn at restore time that it was never there.
  */
+#include "host/volume.h"
 #include "writer/domain/vm.h"
 
 #include <string.h>
@@ -66,11 +67,27 @@ disk_path(KvssVm *vm, const KvssDiskConfig *config)
     return g_strdup(config->source);
 }
 
+/*
+ * What of the host a disk lies on. Of another machine only the definition is seen:
+ * a path there says nothing about the file systems here.
+ */
+static char *
+disk_volume(const KvssVm *vm, const KvssDiskConfig *config, const char *path)
+{
+    if (g_str_equal(config->type, "network"))
+        return g_strdup_printf("%s server %s", config->protocol ? config->protocol : "?",
+                               config->server ? config->server : "by default");
+    if (!path || !g_path_is_absolute(path) || !kvss_host_is_local(kvss_domain_host(vm->domain)))
+        return NULL;
+    return kvss_volume_of(path);
+}
+
 static void
 add_covered(KvssVm *vm, const KvssDiskConfig *config)
 {
     KvssDisk *disk = kvss_component_find_disk(vm->component, config->target);
     g_autofree char *path = disk_path(vm, config);
+    g_autofree char *volume = disk_volume(vm, config, path);
 
     if (!disk)
         disk = kvss_component_add_disk(vm->component, config->target);
@@ -78,6 +95,7 @@ add_covered(KvssVm *vm, const KvssDiskConfig *config)
     kvss_set_string(&disk->format, config->format);
     kvss_set_string(&disk->kind, config->type);
     kvss_set_string(&disk->path, path);
+    kvss_set_string(&disk->volume, volume);
     if (config->is_shareable)
         kvss_component_add_note(vm->component,
                                 "%s is shared with other VMs: their writes are not held",

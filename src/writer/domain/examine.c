@@ -32,7 +32,7 @@ kvss_method_from_name(const char *name, KvssMethod *out_method)
 }
 
 static KvssMethod
-demand_of(const KvssVmPolicy *policy, KvssDomain *domain)
+demand_of(const KvssVmPolicy *policy, KvssDomain *domain, const char **out_by)
 {
     gpointer value = NULL;
 
@@ -41,6 +41,7 @@ demand_of(const KvssVmPolicy *policy, KvssDomain *domain)
         if (!value)
             value = g_hash_table_lookup(policy->method_of, kvss_domain_uuid(domain));
     }
+    *out_by = value ? policy->method_of_by : policy->method_by;
     return value ? (KvssMethod) GPOINTER_TO_INT(value) : policy->method;
 }
 
@@ -52,7 +53,7 @@ kvss_vm_new(KvssDomain *domain, const KvssVmPolicy *policy, KvssComponent *compo
     vm->domain = domain;
     vm->policy = policy;
     vm->component = component;
-    vm->demand = demand_of(policy, domain);
+    vm->demand = demand_of(policy, domain, &vm->demanded_by);
     component->domain = domain;
     return vm;
 }
@@ -79,6 +80,7 @@ component_reset(KvssComponent *component)
     g_ptr_array_set_size(component->conditions, 0);
     g_ptr_array_set_size(component->reasons, 0);
     g_ptr_array_set_size(component->notes, 0);
+    kvss_set_string(&component->demanded_by, NULL);
 }
 
 /* Host devices and shared folders keep QEMU from saving the VM's state. */
@@ -149,15 +151,17 @@ choose_by_demand(KvssVm *vm, bool all_hold)
     default:
         break;
     }
-    kvss_component_add_reason(vm->component, "policy", "%s was demanded",
-                              kvss_method_name(vm->demand));
+    kvss_component_add_reason(vm->component, "policy", "%s was demanded%s%s",
+                              kvss_method_name(vm->demand), vm->demanded_by ? " by " : "",
+                              vm->demanded_by ? vm->demanded_by : "");
     return vm->demand;
 }
 
 static KvssMethod
 choose_method(KvssVm *vm)
 {
-    bool all_hold;
+    /* They are told of a VM that is off as well, where they decide nothing. */
+    bool all_hold = kvss_vm_check_conditions(vm);
 
     if (vm->prior == KVSS_DOMAIN_OFF || vm->prior == KVSS_DOMAIN_SAVED) {
         kvss_component_add_reason(vm->component, "state", "it is %s",
@@ -169,9 +173,10 @@ choose_method(KvssVm *vm)
                                   "it is neither running nor paused nor off: try again when it is");
         return KVSS_METHOD_NONE;
     }
-    all_hold = kvss_vm_check_conditions(vm);
-    if (vm->demand != KVSS_METHOD_NONE)
+    if (vm->demand != KVSS_METHOD_NONE) {
+        kvss_set_string(&vm->component->demanded_by, vm->demanded_by);
         return choose_by_demand(vm, all_hold);
+    }
     if (all_hold) {
         kvss_component_add_reason(vm->component, "conditions", "all five conditions hold");
         return KVSS_METHOD_CHILD_SNAPSHOT;

@@ -467,6 +467,8 @@ vm_writer_free(KvssWriter *writer)
     release_all(self);
     g_ptr_array_unref(self->vms);
     g_clear_pointer(&self->policy.method_of, g_hash_table_unref);
+    g_free(self->policy.method_by);
+    g_free(self->policy.method_of_by);
     g_free(self->policy.snapshot_dir);
     g_strfreev(self->names);
     kvss_writer_clear(writer);
@@ -519,6 +521,8 @@ policy_fill(KvssVmPolicy *policy, const KvssVmWriterOptions *options)
         policy->method = KVSS_METHOD_NONE;
     if (options->method_of)
         policy->method_of = copy_demands(options->method_of);
+    policy->method_by = g_strdup(options->method_by);
+    policy->method_of_by = g_strdup(options->method_of_by);
     policy->snapshot_dir = g_strdup(options->snapshot_dir);
     policy->strict_conditions = options->strict_conditions;
     if (options->freeze_limit_ms)

@@ -24,7 +24,9 @@ struct KvssHost;
 /** Policy of a run. Strings are borrowed until the writer is freed. */
 typedef struct {
     const char *method;           /* (nullable) demanded of every running or paused VM */
+    const char *method_by;        /* (nullable) who demands it: "the configuration" */
     GHashTable *method_of;        /* (nullable) VM name or UUID -> method demanded of it */
+    const char *method_of_by;     /* (nullable) who demands those: "--method" */
     const char *snapshot_dir;     /* (nullable) where overlays would go: judged by C3 */
     bool strict_conditions;       /* C4 fails on any stacking */
     unsigned freeze_limit_ms;     /* 0: the default; raised to the least */

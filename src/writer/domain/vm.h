@@ -33,6 +33,7 @@ bool kvss_method_from_name(const char *name, KvssMethod *out_method);
 typedef struct {
     KvssMethod method;       /* NONE: the table decides */
     GHashTable *method_of;   /* name or UUID -> GINT_TO_POINTER(KvssMethod) */
+    char *method_by, *method_of_by; /* (nullable) who demands them */
     char *snapshot_dir;
     bool strict_conditions;
     unsigned freeze_limit_ms;
@@ -47,6 +48,7 @@ typedef struct {
     KvssDomainState prior;    /* state before we touched it */
     KvssMethod method;
     KvssMethod demand;        /* NONE: nothing is demanded of it */
+    const char *demanded_by;  /* (nullable) the policy's word for who demands it */
 
     /* While a set is under way. */
     KvssRun *run;
