@@ -559,7 +559,8 @@ kvss_list_writers(KvssRequester *requester, GError **error)
         return -1;
     coordinator = kvss_requester_new_coordinator(
         requester, host, how == KVSS_LIST_PLAIN || how == KVSS_LIST_STATUS ? none : NULL, error);
-    if (!coordinator || !gather(requester, coordinator, error))
+    if (!coordinator || !kvss_requester_take_host_writers(requester, coordinator, NULL, error) ||
+        !gather(requester, coordinator, error))
         return -1;
     kvss_list_print_writers(kvss_coordinator_writers(coordinator), how, requester->options->json);
     return KVSS_EXIT_DONE;

@@ -69,6 +69,24 @@ class Lists(GuardianCase):
         again = xml.fromstring(self.kvss("list", "writers", "--metadata").document[0]["metadata"])
         self.assertEqual(again.tag, root.tag)
 
+    def test_writers_of_the_host(self):
+        """Executables of the host are writers; one that cannot say what it has is listed with the reason, not missing."""
+        folder = self.lab.path("writers.d")
+        os.makedirs(folder, mode=0o755)
+        for name, answer in (("good", """echo '{"version": 1, "id": "0d5dfb5e-5f0e-4a39-8a5c-6a1c2a3a7e52", "components": []}'"""),
+                             ("broken", "echo 'the database is away' >&2; exit 1")):
+            with open(os.path.join(folder, name), "w") as file:
+                file.write("#!/bin/sh\ncat > /dev/null\n%s\n" % answer)
+            os.chmod(file.name, 0o755)
+        writers = self.kvss("list", "writers", env={"KVSS_WRITERS_DIR": folder})
+        self.assertExit(writers, 0)
+        self.assertEqual(sorted(w["state"] for w in writers.document), [1, 1, 6], writers)
+        broken = next(w for w in writers.document if w["state"] == 6)
+        self.assertIn("the database is away", broken["reason"])
+        self.assertEqual(broken["state_text"], "Failed")
+        vms = self.kvss("list", "vms", env={"KVSS_WRITERS_DIR": folder}).document
+        self.assertEqual([vm["name"] for vm in vms], ["off", "web"])
+
     def test_one_shape_at_a_time(self):
         self.assertFailed(self.kvss("list", "writers", "--status", "--metadata"), 2, "--status")
         self.assertFailed(self.kvss("list", "vms", "--status"), 2, "list writers")
