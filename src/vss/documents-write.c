@@ -62,13 +62,21 @@ set_unless_empty(xmlNode *node, const char *name, const char *value)
 }
 
 /* For people: cut where it gets too long, between characters. */
+static char *
+sentence(const char *value)
+{
+    char *text = to_xml_text(value);
+
+    if (strlen(text) > TEXT_MAX_LENGTH)
+        *g_utf8_find_prev_char(text, text + TEXT_MAX_LENGTH + 1) = '\0';
+    return text;
+}
+
 static void
 set_sentence(xmlNode *node, const char *name, const char *value)
 {
-    g_autofree char *text = value ? to_xml_text(value) : NULL;
+    g_autofree char *text = value ? sentence(value) : NULL;
 
-    if (text && strlen(text) > TEXT_MAX_LENGTH)
-        *g_utf8_find_prev_char(text, text + TEXT_MAX_LENGTH + 1) = '\0';
     set_unless_empty(node, name, text);
 }
 
@@ -149,11 +157,12 @@ static void
 add_identification(xmlNode *root, const KvssWriterIdentity *writer)
 {
     xmlNode *node = add(root, "IDENTIFICATION");
+    g_autofree char *friendly_name = sentence(writer->friendly_name);
 
     set_guid(node, "writerId", writer->class_id);
     set_guid(node, "instanceId", writer->instance_id);
     set_sentence(node, "instanceName", writer->instance_name);
-    set_sentence(node, "friendlyName", writer->friendly_name);
+    set(node, "friendlyName", friendly_name); /* even when it is empty */
     set(node, "usage", "USER_DATA");
     set(node, "dataSource", "OTHER");
     set(node, "majorVersion", "1");

@@ -303,6 +303,9 @@ test_generated(void)
         set->context = g_rand_int(rand);
         set->backup_type = g_rand_boolean(rand) ? KVSS_BT_FULL : KVSS_BT_COPY;
         writer.level = (KvssApplicationLevel) g_rand_int_range(rand, 1, 4);
+        writer.friendly_name = odd[round % G_N_ELEMENTS(odd)];
+        if (round % 3 == 0)
+            writer.friendly_name = writer.instance_name = "";
         for (unsigned i = 0; i < round % 20; i++) {
             g_ptr_array_add(components, odd_component(rand, i));
             if (g_rand_boolean(rand))
