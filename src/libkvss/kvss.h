@@ -19,6 +19,7 @@
 
 /* To write a provider, or to use QEMU's. */
 #include <kvss/provider/provider.h>
+#include <kvss/provider/files/files-provider.h>
 #include <kvss/provider/qemu/qemu-provider.h>
 
 /* A requester: one that keeps its backups elsewhere needs no more than these. */

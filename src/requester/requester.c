@@ -5,6 +5,7 @@
 #include "catalogue/catalogue.h"
 #include "guardian/recovery.h"
 #include "host/connection.h"
+#include "provider/files/files-provider.h"
 #include "provider/qemu/qemu-provider.h"
 #include "requester/output.h"
 #include "vss/documents.h"
@@ -243,6 +244,7 @@ kvss_requester_new_coordinator(KvssRequester *requester, struct KvssHost *host,
     kvss_coordinator_set_limits(coordinator, &config->limits);
     kvss_coordinator_take_writer(coordinator, writer);
     kvss_coordinator_take_provider(coordinator, kvss_qemu_provider_new());
+    kvss_coordinator_take_provider(coordinator, kvss_files_provider_new(NULL));
     kvss_coordinator_set(coordinator)->cancellable = requester->cancellable;
     if (given->provider && strcmp(given->provider, "auto") != 0)
         kvss_coordinator_demand_provider(coordinator, given->provider);

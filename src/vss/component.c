@@ -7,6 +7,8 @@
  */
 #include "vss/component.h"
 
+#include <string.h>
+
 void
 kvss_set_string(char **field, const char *value)
 {
@@ -315,4 +317,44 @@ kvss_component_find_file(const KvssComponent *component, const char *name)
             return file;
     }
     return NULL;
+}
+
+/* Goes back to the last '*' only: that is enough, and bounded by both lengths multiplied. */
+bool
+kvss_filespec_matches(const char *filespec, const char *name)
+{
+    const char *star = NULL, *resume = NULL;
+
+    while (*name) {
+        if (*filespec == '*') {
+            star = ++filespec;
+            resume = name;
+        } else if (*filespec == '?') {
+            filespec++;
+            name = g_utf8_next_char(name);
+        } else if (*filespec == *name) {
+            filespec++;
+            name++;
+        } else if (star) {
+            filespec = star;
+            name = resume = g_utf8_next_char(resume);
+        } else {
+            return false;
+        }
+    }
+    return filespec[strspn(filespec, "*")] == '\0';
+}
+
+bool
+kvss_file_set_has(const KvssFileSet *files, const char *path)
+{
+    size_t length = strlen(files->path);
+    const char *below = path + length, *name;
+
+    if (strncmp(path, files->path, length) != 0 || *below != '/')
+        return false;
+    name = strrchr(below, '/') + 1;
+    if (!files->is_recursive && name != below + 1)
+        return false;
+    return kvss_filespec_matches(files->filespec, name);
 }

@@ -48,6 +48,11 @@ typedef struct {
     char *original;      /* (nullable) where it was on the host, for the restore */
     unsigned mode;       /* permission bits */
     gint64 uid, gid;     /* numeric owner; -1: not told */
+
+    /* Of a file that a provider found: when it is read, path must be this very file, and stay as it was. */
+    bool is_identified;
+    uint64_t device, inode, size;
+    gint64 mtime_ns;
 } KvssFile;
 
 /**
@@ -165,6 +170,11 @@ const KvssComponent *kvss_components_first_failed(GPtrArray *components);
 
 KvssDisk *kvss_component_find_disk(const KvssComponent *component, const char *target);
 KvssFile *kvss_component_find_file(const KvssComponent *component, const char *name);
+
+/** Is the file @path (absolute, plain) one that @files declares? By its name alone; nothing is looked at. */
+bool kvss_file_set_has(const KvssFileSet *files, const char *path);
+/** Does @name match a filespec: '?' is one character, '*' any number of them? */
+bool kvss_filespec_matches(const char *filespec, const char *name);
 
 /** Sets a string field: frees the old one, copies the new one. */
 void kvss_set_string(char **field, const char *value);

@@ -12,6 +12,9 @@
 
 G_BEGIN_DECLS
 
+/** Class id of the writer whose components are virtual machines: Hyper-V's. */
+#define KVSS_VM_WRITER_CLASS_ID "66841cd4-6ded-4f4b-8f17-fd23f8ddc3de"
+
 typedef enum {
     KVSS_EVENT_IDENTIFY,
     KVSS_EVENT_PREPARE_FOR_BACKUP,

@@ -14,7 +14,6 @@ G_BEGIN_DECLS
 
 struct KvssHost;
 
-#define KVSS_VM_WRITER_CLASS_ID "66841cd4-6ded-4f4b-8f17-fd23f8ddc3de"
 #define KVSS_VM_WRITER_NAME "Microsoft Hyper-V VSS Writer"
 
 /** How long a guest may stay frozen, whatever happens; and the least that can be kept to. */
