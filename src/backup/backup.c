@@ -12,6 +12,8 @@
 #include "backup/backup.h"
 #include "backup/documents.h"
 #include "backup/selection.h"
+#include "backup/carried.h"
+#include "backup/same-instant.h"
 #include "base/test-point.h"
 #include "guardian/run.h"
 #include "host/connection.h"
@@ -111,7 +113,7 @@ cut(Backup *backup, GError **error)
 
 /* ---- the manifest ---- */
 
-static const char *
+static const KvssWriter *
 writer_of(Backup *backup, const KvssComponent *component)
 {
     GPtrArray *writers = kvss_coordinator_writers(backup->coordinator);
@@ -120,16 +122,16 @@ writer_of(Backup *backup, const KvssComponent *component)
         const KvssWriter *writer = g_ptr_array_index(writers, i);
 
         if (g_ptr_array_find(writer->components, component, NULL))
-            return writer->ops->class_id;
+            return writer;
     }
     return NULL;
 }
 
-/* The first instant of the set by the wall clock; now for a set whose VMs are all off. */
+/* The first instant of the set, monotonic; now for a set whose VMs are all off. */
 static gint64
-instant_time_us(const KvssSnapshotSet *set)
+first_instant_us(const KvssSnapshotSet *set)
 {
-    gint64 now_us = g_get_monotonic_time(), first_us = now_us;
+    gint64 first_us = g_get_monotonic_time();
 
     for (guint i = 0; i < set->components->len; i++) {
         const KvssComponent *component = g_ptr_array_index(set->components, i);
@@ -137,7 +139,17 @@ instant_time_us(const KvssSnapshotSet *set)
         if (component->instant_us >= 0)
             first_us = MIN(first_us, component->instant_us);
     }
-    return g_get_real_time() - (now_us - first_us);
+    return first_us;
+}
+
+static void
+describe_component(Backup *backup, KvssComponent *component)
+{
+    const KvssWriter *writer = writer_of(backup, component);
+    KvssManifestVm *vm = kvss_manifest_add(backup->manifest, component,
+                                           writer ? writer->ops->class_id : NULL);
+
+    vm->writer_name = g_strdup(writer ? writer->ops->friendly_name : NULL);
 }
 
 static void
@@ -152,15 +164,29 @@ describe(Backup *backup)
     manifest->tools = host ? g_strdup(kvss_host_versions(host)) : NULL;
     manifest->host = g_strdup(host ? kvss_host_name(host) : g_get_host_name());
     manifest->uri = host ? g_strdup(kvss_host_uri(host)) : NULL;
-    manifest->time_us = instant_time_us(set);
+    manifest->clock_offset_us = g_get_real_time() - g_get_monotonic_time();
+    manifest->time_us = first_instant_us(set) + manifest->clock_offset_us;
     manifest->backup_type = set->backup_type;
     manifest->same_instant = set->same_instant;
     manifest->skew_ms = kvss_snapshot_set_skew_ms(set);
-    for (guint i = 0; i < set->components->len; i++) {
-        KvssComponent *component = g_ptr_array_index(set->components, i);
+    for (guint i = 0; i < set->components->len; i++)
+        describe_component(backup, g_ptr_array_index(set->components, i));
+}
 
-        kvss_manifest_add(manifest, component, writer_of(backup, component));
+/* What was asked for with --same-instant is proven by the times, or there is no backup. */
+static bool
+check_same_instant(Backup *backup, GError **error)
+{
+    g_autoptr(GPtrArray) guests = g_ptr_array_new();
+
+    if (!backup->request->same_instant)
+        return true;
+    for (guint i = 0; i < backup->manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, i);
+
+        g_ptr_array_add(guests, vm->component);
     }
+    return kvss_check_same_instant(guests, error);
 }
 
 static void
@@ -252,29 +278,66 @@ copy_disk(Backup *backup, const KvssManifestVm *vm, KvssDisk *disk, GError **err
 
 /* A memory image may be as large as the guest's RAM: it is streamed like a disk. */
 static bool
-copy_file(Backup *backup, const KvssManifestVm *vm, const KvssFile *file, GError **error)
+stream_file(Backup *backup, const KvssFile *file, KvssSource *source, const char *path,
+            GError **error)
 {
-    const char *path = kvss_manifest_file_path(vm, file->name);
-    g_autoptr(KvssSource) source = NULL;
     KvssUploadStats stored = { 0 };
     KvssCopyStats copied = { 0 };
 
-    if (!path)
-        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
-                          "came after the set was laid out");
-    if (file->bytes) {
-        backup->manifest->size += g_bytes_get_size(file->bytes);
-        return kvss_upload_add_bytes(backup->upload, path, file->bytes, file->mode, error);
-    }
-    source = kvss_source_new_file(file->path, error);
-    if (!source)
-        return false;
     backup->status.target = file->name;
     backup->status.total += source->size;
     if (!store(backup, source, path, kvss_upload_chunk_size(source->size), file->mode, &copied,
                &stored, error))
         return false;
     backup->manifest->bytes_read += copied.bytes_read;
+    return true;
+}
+
+/* One of many small ones: without threads and buffers of its own. */
+static bool
+store_bytes(Backup *backup, const KvssFile *file, GBytes *bytes, const char *path, GError **error)
+{
+    backup->manifest->size += g_bytes_get_size(bytes);
+    return kvss_upload_add_bytes(backup->upload, path, bytes, file->mode, error);
+}
+
+static bool
+copy_path(Backup *backup, const KvssFile *file, const char *path, uint64_t *out_size,
+          GError **error)
+{
+    g_autoptr(KvssCarried) carried = kvss_carried_open(file, error);
+    g_autoptr(GBytes) bytes = NULL;
+
+    if (!carried || !kvss_carried_read_if_small(carried, &bytes, error))
+        return false;
+    *out_size = kvss_carried_source(carried)->size;
+    if (bytes)
+        backup->manifest->bytes_read += *out_size;
+    if (!(bytes ? store_bytes(backup, file, bytes, path, error)
+                : stream_file(backup, file, kvss_carried_source(carried), path, error)))
+        return false;
+    return kvss_carried_check(carried, error);
+}
+
+static bool
+copy_file(Backup *backup, KvssManifestVm *vm, const KvssFile *file, GError **error)
+{
+    const char *path = kvss_manifest_file_path(vm, file->name);
+    uint64_t size = 0;
+
+    if (!path)
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
+                          "came after the set was laid out");
+    if (!kvss_check_cancelled(backup->request->cancellable, error))
+        return false;
+    if (file->bytes) {
+        size = g_bytes_get_size(file->bytes);
+        if (!store_bytes(backup, file, file->bytes, path, error))
+            return false;
+    } else if (!copy_path(backup, file, path, &size, error)) {
+        return false;
+    }
+    vm->bytes += size;
     return true;
 }
 
@@ -301,7 +364,7 @@ copy_failed(KvssComponent *component, const char *what, GError **error)
 }
 
 static bool
-copy_vm(Backup *backup, const KvssManifestVm *vm, GError **error)
+copy_vm(Backup *backup, KvssManifestVm *vm, GError **error)
 {
     KvssComponent *component = vm->component;
 
@@ -337,6 +400,15 @@ total_size(const KvssSnapshotSet *set)
 }
 
 static bool
+copy_list(Backup *backup, const GPtrArray *list, GError **error)
+{
+    for (guint i = 0; i < list->len; i++)
+        if (!copy_vm(backup, g_ptr_array_index(list, i), error))
+            return false;
+    return true;
+}
+
+static bool
 copy_all(Backup *backup, GError **error)
 {
     backup->upload = kvss_upload_new(backup->request->repository, error);
@@ -345,23 +417,30 @@ copy_all(Backup *backup, GError **error)
     backup->status.total = total_size(backup->set);
     tell_step(backup, "Copy");
     kvss_test_point("copy");
-    for (guint i = 0; i < backup->manifest->vms->len; i++)
-        if (!copy_vm(backup, g_ptr_array_index(backup->manifest->vms, i), error))
-            return false;
+    if (!copy_list(backup, backup->manifest->vms, error)
+        || !copy_list(backup, backup->manifest->components, error))
+        return false;
     memset(&backup->status, 0, sizeof backup->status);
     return true;
 }
 
 /* ---- commit ---- */
 
+/* A set that this kvss could not read would be no backup. */
 static bool
 store_manifest(Backup *backup, GError **error)
 {
     g_autoptr(GBytes) text = NULL;
+    g_autoptr(KvssManifest) again = NULL;
 
     backup->manifest->bytes_stored = kvss_upload_stats(backup->upload).bytes_stored;
     describe_events(backup);
     text = kvss_manifest_to_json(backup->manifest);
+    again = kvss_manifest_from_json(text, error);
+    if (!again) {
+        g_prefix_error(error, "the set could not be read back: ");
+        return false;
+    }
     return kvss_upload_add_bytes(backup->upload, KVSS_MANIFEST_NAME, text, 0600, error);
 }
 
@@ -371,16 +450,23 @@ compare_names(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *) a, *(const char *const *) b);
 }
 
+static void
+add_paths(GPtrArray *paths, const GPtrArray *list)
+{
+    for (guint i = 0; i < list->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(list, i);
+
+        g_ptr_array_add(paths, g_strconcat("/", vm->top, "/", vm->dir, NULL));
+    }
+}
+
 static GPtrArray *
 snapshot_paths(const KvssManifest *manifest)
 {
     GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
 
-    for (guint i = 0; i < manifest->vms->len; i++) {
-        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
-
-        g_ptr_array_add(paths, g_strconcat("/vms/", vm->dir, NULL));
-    }
+    add_paths(paths, manifest->vms);
+    add_paths(paths, manifest->components);
     g_ptr_array_sort(paths, compare_names);
     g_ptr_array_add(paths, NULL);
     return paths;
@@ -515,7 +601,8 @@ kvss_backup_run(const KvssBackupRequest *request, KvssBackupResult *out_result, 
     ok = choose(&backup, error) && cut(&backup, error);
     if (ok) {
         describe(&backup);
-        ok = copy_all(&backup, error) && commit(&backup, out_result->id, error);
+        ok = check_same_instant(&backup, error) && copy_all(&backup, error)
+             && commit(&backup, out_result->id, error);
     }
     if (ok)
         complete(&backup, out_result);

@@ -138,7 +138,7 @@ static bool
 holds_all(const KvssBackup *backup, const char *const *vms, GError **error)
 {
     for (; vms && *vms; vms++)
-        if (!kvss_manifest_find_vm(backup->manifest, *vms, error))
+        if (!kvss_manifest_find(backup->manifest, *vms, error))
             return false;
     return true;
 }

@@ -44,7 +44,7 @@ GPtrArray *kvss_catalogue_list(KvssRepository *repository, KvssCatalogueProblem 
 /**
  * kvss_catalogue_find:
  * @backup: an id, a unique prefix of one, or "latest"
- * @vms: (nullable) NULL-terminated names or UUIDs
+ * @vms: (nullable) NULL-terminated names or UUIDs of VMs, names of other components
  *
  * The set meant. With @vms, "latest" is the newest set that holds every one of them;
  * any other set must hold them too.

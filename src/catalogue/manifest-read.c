@@ -8,7 +8,7 @@
  *   place    a relative path of such names
  *
  * A VM's name and a disk's target are names, since files are called after them
- * again at restore. Places must lie below the VM's own folder.
+ * again at restore. Places must lie below the VM's (the component's) own folder.
  */
 #include "catalogue/manifest.h"
 #include "base/members.h"
@@ -21,7 +21,8 @@
 #define PLACE_MAX_LENGTH 4095u
 #define VMS_MAX 20000u
 #define DISKS_MAX 4096u
-#define FILES_MAX 4096u
+#define FILES_MAX 100000u /* as many as the provider of files takes */
+#define COMPONENTS_MAX 4096u
 #define LIST_MAX 16384u
 #define EVENTS_MAX 200000u
 
@@ -96,13 +97,13 @@ read_host_path(JsonObject *object, const char *member, char **out, GError **erro
     return true;
 }
 
-/* "file" of a disk or carried file: a place below vms/DIR. Put into @files under @key. */
+/* "file" of a disk or carried file: a place below vms/DIR or host/DIR. Put into @files under @key. */
 static bool
 read_place(JsonObject *object, const KvssManifestVm *vm, GHashTable *files, const char *key,
            GError **error)
 {
     g_autofree char *value = NULL;
-    g_autofree char *top = g_strdup_printf("vms/%s/", vm->dir);
+    g_autofree char *top = g_strdup_printf("%s/%s/", vm->top, vm->dir);
 
     if (!kvss_member_string(object, "file", KVSS_MEMBER_REQUIRED, PLACE_MAX_LENGTH, &value, error))
         return false;
@@ -166,6 +167,21 @@ read_mode(JsonObject *object, unsigned *out, GError **error)
     return true;
 }
 
+/* A numeric owner; -1 stays where it is not told. */
+static bool
+read_owner(JsonObject *object, const char *member, gint64 *out, GError **error)
+{
+    uint64_t value = 0;
+
+    if (!json_object_has_member(object, member) || json_object_get_null_member(object, member))
+        return true;
+    /* The greatest is no owner: chown() takes it for "leave it". */
+    if (!kvss_member_uint(object, member, KVSS_MEMBER_OPTIONAL, G_MAXUINT32 - 1, &value, error))
+        return false;
+    *out = (gint64) value;
+    return true;
+}
+
 static bool
 read_file(JsonNode *element, gpointer data, GError **error)
 {
@@ -181,7 +197,8 @@ read_file(JsonNode *element, gpointer data, GError **error)
         return corrupt(error, "name is no relative path");
     file = kvss_component_add_file(vm->component, name, NULL, 0600);
     return read_host_path(object, "original", &file->original, error) &&
-           read_mode(object, &file->mode, error) &&
+           read_mode(object, &file->mode, error) && read_owner(object, "uid", &file->uid, error) &&
+           read_owner(object, "gid", &file->gid, error) &&
            read_place(object, vm, vm->file_files, name, error);
 }
 
@@ -240,12 +257,22 @@ read_note(JsonNode *element, gpointer data, GError **error)
 }
 
 static bool
+read_instant(JsonObject *object, const char *member, gint64 *out, GError **error)
+{
+    return kvss_member_time(object, member, KVSS_MEMBER_OPTIONAL, out, error) &&
+           (*out >= -1 || corrupt(error, "%s is before 1970", member));
+}
+
+static bool
 read_component(JsonObject *object, KvssComponent *component, GError **error)
 {
     return text("caption", &component->caption) && text("state", &component->state) &&
            needed("method", &component->method) && text("consistency", &component->consistency) &&
            kvss_member_string(object, "metadata", KVSS_MEMBER_OPTIONAL, METADATA_MAX,
                               &component->metadata, error) &&
+           read_instant(object, "instant", &component->instant_us, error) &&
+           read_instant(object, "frozen", &component->frozen_us, error) &&
+           read_instant(object, "thawed", &component->thawed_us, error) &&
            kvss_member_ms(object, "freeze_ms", &component->freeze_ms, error) &&
            kvss_member_ms(object, "pause_ms", &component->pause_ms, error) &&
            kvss_member_each(object, "reasons", LIST_MAX, read_reason, component, error) &&
@@ -254,7 +281,7 @@ read_component(JsonObject *object, KvssComponent *component, GError **error)
            kvss_member_each(object, "notes", LIST_MAX, read_note, component, error);
 }
 
-/* What is being read: the VMs' folders and UUIDs so far, so that none comes twice. */
+/* What is being read: folders and names so far, so that none comes twice. */
 typedef struct {
     KvssManifest *manifest;
     GHashTable *seen;
@@ -262,17 +289,30 @@ typedef struct {
 
 /* The places are read, not made: kvss_manifest_add() is for the way out. */
 static KvssManifestVm *
-add_vm(KvssManifest *manifest, const char *uuid, const char *name, const char *dir)
+add_vm(KvssManifest *manifest, GPtrArray *list, const char *name, const char *display_name,
+       const char *dir)
 {
     KvssManifestVm *vm = g_new0(KvssManifestVm, 1);
 
-    vm->component = kvss_component_new(uuid, name);
+    vm->component = kvss_component_new(name, display_name);
+    vm->top = list == manifest->vms ? "vms" : "host";
     vm->dir = g_strdup(dir);
     vm->disk_files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     vm->file_files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    g_ptr_array_add(manifest->components, vm->component);
-    g_ptr_array_add(manifest->vms, vm);
+    g_ptr_array_add(manifest->owned, vm->component);
+    g_ptr_array_add(list, vm);
     return vm;
+}
+
+static bool
+read_content(JsonObject *object, KvssManifestVm *vm, GError **error)
+{
+    if (text("writer", &vm->writer) && read_component(object, vm->component, error) &&
+        kvss_member_each(object, "disks", DISKS_MAX, read_disk, vm, error) &&
+        kvss_member_each(object, "files", FILES_MAX, read_file, vm, error))
+        return true;
+    g_prefix_error(error, "%s: ", vm->component->display_name);
+    return false;
 }
 
 static bool
@@ -281,7 +321,6 @@ read_vm(JsonNode *element, gpointer data, GError **error)
     Reading *reading = data;
     JsonObject *object = kvss_member_object(element, error);
     g_autofree char *name = NULL, *uuid = NULL, *dir = NULL;
-    KvssManifestVm *vm;
 
     if (!object || !read_name(object, "name", &name, error) ||
         !read_name(object, "uuid", &uuid, error) || !read_name(object, "dir", &dir, error))
@@ -289,14 +328,41 @@ read_vm(JsonNode *element, gpointer data, GError **error)
     if (!g_hash_table_add(reading->seen, g_strconcat("dir ", dir, NULL)) ||
         !g_hash_table_add(reading->seen, g_strconcat("uuid ", uuid, NULL)))
         return corrupt(error, "'%s' is there twice", name);
+    return read_content(object,
+                        add_vm(reading->manifest, reading->manifest->vms, uuid, name, dir), error);
+}
 
-    vm = add_vm(reading->manifest, uuid, name, dir);
-    if (text("writer", &vm->writer) && read_component(object, vm->component, error) &&
-        kvss_member_each(object, "disks", DISKS_MAX, read_disk, vm, error) &&
-        kvss_member_each(object, "files", FILES_MAX, read_file, vm, error))
-        return true;
-    g_prefix_error(error, "%s: ", name);
-    return false;
+/* Its name is its writer's own; files are called after the folder only. */
+static bool
+read_label(JsonObject *object, const char *member, char **out, GError **error)
+{
+    if (!kvss_member_string(object, member, KVSS_MEMBER_REQUIRED, NAME_MAX_LENGTH, out, error))
+        return false;
+    return (**out && !has_control(*out)) || corrupt(error, "%s is no name", member);
+}
+
+static bool
+read_host_component(JsonNode *element, gpointer data, GError **error)
+{
+    Reading *reading = data;
+    JsonObject *object = kvss_member_object(element, error);
+    g_autofree char *name = NULL, *display_name = NULL, *dir = NULL, *writer = NULL;
+    g_autofree char *path = g_strdup("");
+    uint64_t bytes = 0;
+    KvssManifestVm *vm;
+
+    if (!object || !read_label(object, "name", &name, error) ||
+        !read_label(object, "display_name", &display_name, error) ||
+        !read_name(object, "dir", &dir, error) || !read_label(object, "writer", &writer, error) ||
+        !text("logical_path", &path) || !number("bytes", &bytes))
+        return false;
+    if (!g_hash_table_add(reading->seen, g_strconcat("host dir ", dir, NULL)) ||
+        !g_hash_table_add(reading->seen, g_strjoin("\n", "host", writer, path, name, NULL)))
+        return corrupt(error, "'%s' is there twice", display_name);
+    vm = add_vm(reading->manifest, reading->manifest->components, name, display_name, dir);
+    vm->bytes = bytes;
+    kvss_set_string(&vm->component->logical_path, path);
+    return text("writer_name", &vm->writer_name) && read_content(object, vm, error);
 }
 
 static bool
@@ -349,6 +415,8 @@ read_set(JsonObject *object, KvssManifest *manifest, GError **error)
         return false;
     manifest->backup_type = g_strcmp0(type, "full") == 0 ? KVSS_BT_FULL : KVSS_BT_COPY;
     return kvss_member_each(object, "vms", VMS_MAX, read_vm, &reading, error) &&
+           kvss_member_each(object, "components", COMPONENTS_MAX, read_host_component, &reading,
+                            error) &&
            kvss_member_each(object, "events", EVENTS_MAX, read_event, manifest, error);
 }
 

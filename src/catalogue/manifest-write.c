@@ -147,6 +147,16 @@ disks_array(const KvssManifestVm *vm)
     return list;
 }
 
+/* -1 is an owner that nobody told. */
+static void
+set_owner(JsonObject *object, const char *name, gint64 id)
+{
+    if (id >= 0)
+        json_object_set_int_member(object, name, id);
+    else
+        json_object_set_null_member(object, name);
+}
+
 static JsonArray *
 files_array(const KvssManifestVm *vm)
 {
@@ -160,20 +170,29 @@ files_array(const KvssManifestVm *vm)
         set_string(object, "name", file->name);
         set_string(object, "original", file->original);
         set_string(object, "mode", mode);
+        set_owner(object, "uid", file->uid);
+        set_owner(object, "gid", file->gid);
         set_string(object, "file", kvss_manifest_file_path(vm, file->name));
         json_array_add_object_element(list, object);
     }
     return list;
 }
 
-static JsonObject *
-vm_object(const KvssManifestVm *vm)
+static void
+set_time(JsonObject *object, const char *name, const KvssManifest *manifest, gint64 time_us)
+{
+    g_autofree char *text
+        = time_us >= 0 ? kvss_manifest_time(time_us + manifest->clock_offset_us) : NULL;
+
+    set_string(object, name, text);
+}
+
+/* What a VM and a component of another writer have in common. */
+static void
+set_component(JsonObject *object, const KvssManifest *manifest, const KvssManifestVm *vm)
 {
     const KvssComponent *component = vm->component;
-    JsonObject *object = json_object_new();
 
-    set_string(object, "name", component->display_name);
-    set_string(object, "uuid", component->name);
     set_string(object, "dir", vm->dir);
     set_string(object, "writer", vm->writer);
     set_string(object, "caption", component->caption);
@@ -182,6 +201,9 @@ vm_object(const KvssManifestVm *vm)
     set_string(object, "consistency", component->consistency);
     json_object_set_array_member(object, "reasons", kvss_manifest_reasons(component));
     json_object_set_array_member(object, "conditions", kvss_manifest_conditions(component));
+    set_time(object, "instant", manifest, component->instant_us);
+    set_time(object, "frozen", manifest, component->frozen_us);
+    set_time(object, "thawed", manifest, component->thawed_us);
     json_object_set_member(object, "freeze_ms", kvss_manifest_ms(component->freeze_ms));
     json_object_set_member(object, "pause_ms", kvss_manifest_ms(component->pause_ms));
     json_object_set_array_member(object, "disks", disks_array(vm));
@@ -189,6 +211,30 @@ vm_object(const KvssManifestVm *vm)
     json_object_set_array_member(object, "not_covered", kvss_manifest_not_covered(component));
     json_object_set_array_member(object, "notes", kvss_manifest_notes(component));
     set_string(object, "metadata", component->metadata);
+}
+
+static JsonObject *
+vm_object(const KvssManifest *manifest, const KvssManifestVm *vm)
+{
+    JsonObject *object = json_object_new();
+
+    set_string(object, "name", vm->component->display_name);
+    set_string(object, "uuid", vm->component->name);
+    set_component(object, manifest, vm);
+    return object;
+}
+
+static JsonObject *
+host_object(const KvssManifest *manifest, const KvssManifestVm *vm)
+{
+    JsonObject *object = json_object_new();
+
+    set_string(object, "name", vm->component->name);
+    set_string(object, "logical_path", vm->component->logical_path);
+    set_string(object, "display_name", vm->component->display_name);
+    set_string(object, "writer_name", vm->writer_name);
+    json_object_set_int_member(object, "bytes", (gint64) vm->bytes);
+    set_component(object, manifest, vm);
     return object;
 }
 
@@ -215,12 +261,13 @@ events_array(const KvssManifest *manifest)
 }
 
 static JsonArray *
-vms_array(const KvssManifest *manifest)
+list_array(const KvssManifest *manifest, const GPtrArray *vms,
+           JsonObject *(*object_of)(const KvssManifest *, const KvssManifestVm *))
 {
     JsonArray *list = json_array_new();
 
-    for (guint i = 0; i < manifest->vms->len; i++)
-        json_array_add_object_element(list, vm_object(g_ptr_array_index(manifest->vms, i)));
+    for (guint i = 0; i < vms->len; i++)
+        json_array_add_object_element(list, object_of(manifest, g_ptr_array_index(vms, i)));
     return list;
 }
 
@@ -245,7 +292,9 @@ kvss_manifest_to_json(const KvssManifest *manifest)
     json_object_set_int_member(object, "size", (gint64) manifest->size);
     json_object_set_int_member(object, "bytes_read", (gint64) manifest->bytes_read);
     json_object_set_int_member(object, "bytes_stored", (gint64) manifest->bytes_stored);
-    json_object_set_array_member(object, "vms", vms_array(manifest));
+    json_object_set_array_member(object, "vms", list_array(manifest, manifest->vms, vm_object));
+    json_object_set_array_member(object, "components",
+                                 list_array(manifest, manifest->components, host_object));
     json_object_set_array_member(object, "events", events_array(manifest));
     json_node_take_object(root, object);
     text = json_to_string(root, TRUE);

@@ -3,6 +3,7 @@
  *
  *   vms/DIR/disks/TARGET.raw    each disk, flat
  *   vms/DIR/NAME                each carried file under its own name
+ *   host/DIR/...                the same, of components of other writers
  *
  * DIR, TARGET and NAME are made safe for a path; what two of them would share
  * goes to the first, the other gets a number.
@@ -23,6 +24,7 @@ manifest_vm_free(gpointer data)
 
     g_free(vm->dir);
     g_free(vm->writer);
+    g_free(vm->writer_name);
     g_hash_table_unref(vm->disk_files);
     g_hash_table_unref(vm->file_files);
     g_free(vm);
@@ -53,7 +55,8 @@ kvss_manifest_new(void)
     manifest->skew_ms = -1;
     manifest->vms = g_ptr_array_new_with_free_func(manifest_vm_free);
     manifest->events = g_ptr_array_new_with_free_func(manifest_event_free);
-    manifest->components = g_ptr_array_new_with_free_func(component_free);
+    manifest->components = g_ptr_array_new_with_free_func(manifest_vm_free);
+    manifest->owned = g_ptr_array_new_with_free_func(component_free);
     return manifest;
 }
 
@@ -70,6 +73,7 @@ kvss_manifest_free(KvssManifest *manifest)
     g_ptr_array_unref(manifest->vms);
     g_ptr_array_unref(manifest->events);
     g_ptr_array_unref(manifest->components);
+    g_ptr_array_unref(manifest->owned);
     g_free(manifest);
 }
 
@@ -87,12 +91,12 @@ kvss_manifest_safe_name(const char *name)
 }
 
 static bool
-is_dir_taken(const char *dir, gpointer manifest)
+is_dir_taken(const char *dir, gpointer data)
 {
-    GPtrArray *vms = ((KvssManifest *) manifest)->vms;
+    GPtrArray *list = data;
 
-    for (guint i = 0; i < vms->len; i++)
-        if (strcmp(((KvssManifestVm *) g_ptr_array_index(vms, i))->dir, dir) == 0)
+    for (guint i = 0; i < list->len; i++)
+        if (strcmp(((KvssManifestVm *) g_ptr_array_index(list, i))->dir, dir) == 0)
             return true;
     return false;
 }
@@ -111,68 +115,81 @@ make_unique(const char *stem, const char *suffix, bool (*is_taken)(const char *,
     return name;
 }
 
+/* Where things of one component are laid. There may be a hundred thousand files. */
+typedef struct {
+    KvssManifestVm *vm;
+    GHashTable *taken; /* paths in the set */
+} Layout;
+
 static bool
 is_path_taken(const char *path, gpointer data)
 {
-    GHashTable *tables[] = {
-        ((KvssManifestVm *) data)->disk_files,
-        ((KvssManifestVm *) data)->file_files,
-    };
-
-    for (guint i = 0; i < G_N_ELEMENTS(tables); i++) {
-        GHashTableIter iter;
-        gpointer value;
-
-        g_hash_table_iter_init(&iter, tables[i]);
-        while (g_hash_table_iter_next(&iter, NULL, &value))
-            if (strcmp(value, path) == 0)
-                return true;
-    }
-    return false;
+    return g_hash_table_contains(((Layout *) data)->taken, path);
 }
 
+/* Takes @key. */
 static void
-place_disk(KvssManifestVm *vm, const KvssDisk *disk)
+lay(Layout *layout, GHashTable *files, char *key, const char *stem, const char *suffix)
 {
-    g_autofree char *target = kvss_manifest_safe_name(disk->target);
-    g_autofree char *stem = g_strdup_printf("vms/%s/disks/%s", vm->dir, target);
+    char *path = make_unique(stem, suffix, is_path_taken, layout);
 
-    g_hash_table_insert(vm->disk_files, g_strdup(disk->target),
-                        make_unique(stem, ".raw", is_path_taken, vm));
+    g_hash_table_add(layout->taken, g_strdup(path));
+    g_hash_table_insert(files, key, path);
 }
 
 static void
-place_file(KvssManifestVm *vm, const KvssFile *file)
+place_disk(Layout *layout, const KvssDisk *disk)
+{
+    KvssManifestVm *vm = layout->vm;
+    g_autofree char *target = kvss_manifest_safe_name(disk->target);
+    g_autofree char *stem = g_strdup_printf("%s/%s/disks/%s", vm->top, vm->dir, target);
+
+    lay(layout, vm->disk_files, g_strdup(disk->target), stem, ".raw");
+}
+
+static void
+place_file(Layout *layout, const KvssFile *file)
 {
     g_auto(GStrv) names = g_strsplit(file->name, "/", -1);
-    g_autoptr(GString) stem = g_string_new("vms/");
+    g_autoptr(GString) stem = g_string_new(layout->vm->top);
 
-    g_string_append(stem, vm->dir);
+    g_string_append_printf(stem, "/%s", layout->vm->dir);
     for (char **name = names; *name; name++) {
         g_autofree char *safe = kvss_manifest_safe_name(*name);
 
         g_string_append_printf(stem, "/%s", safe);
     }
-    g_hash_table_insert(vm->file_files, g_strdup(file->name),
-                        make_unique(stem->str, "", is_path_taken, vm));
+    lay(layout, layout->vm->file_files, g_strdup(file->name), stem->str, "");
+}
+
+static void
+place_all(KvssManifestVm *vm)
+{
+    g_autoptr(GHashTable) taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    Layout layout = { vm, taken };
+
+    for (guint i = 0; i < vm->component->disks->len; i++)
+        place_disk(&layout, g_ptr_array_index(vm->component->disks, i));
+    for (guint i = 0; i < vm->component->files->len; i++)
+        place_file(&layout, g_ptr_array_index(vm->component->files, i));
 }
 
 KvssManifestVm *
 kvss_manifest_add(KvssManifest *manifest, KvssComponent *component, const char *writer)
 {
     KvssManifestVm *vm = g_new0(KvssManifestVm, 1);
+    bool is_vm = !writer || g_ascii_strcasecmp(writer, KVSS_VM_WRITER_CLASS_ID) == 0;
+    GPtrArray *list = is_vm ? manifest->vms : manifest->components;
     g_autofree char *safe = kvss_manifest_safe_name(component->display_name);
 
     vm->component = component;
+    vm->top = is_vm ? "vms" : "host";
     vm->writer = g_strdup(writer);
-    vm->dir = make_unique(safe, "", is_dir_taken, manifest);
+    vm->dir = make_unique(safe, "", is_dir_taken, list);
     vm->disk_files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     vm->file_files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    for (guint i = 0; i < component->disks->len; i++)
-        place_disk(vm, g_ptr_array_index(component->disks, i));
-    for (guint i = 0; i < component->files->len; i++)
-        place_file(vm, g_ptr_array_index(component->files, i));
-    g_ptr_array_add(manifest->vms, vm);
+    place_all(vm);
+    g_ptr_array_add(list, vm);
     return vm;
 }
 
@@ -212,6 +229,54 @@ kvss_manifest_find_vm(const KvssManifest *manifest, const char *name_or_uuid, GE
     if (!found)
         kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND,
                    "the set holds no VM '%s'", name_or_uuid);
+    return found;
+}
+
+/* Adds what goes by @name in @list to what was @found before; false when it is one too many. */
+static bool
+find_in(GPtrArray *list, const char *name, KvssManifestVm **found, GError **error)
+{
+    for (guint i = 0; i < list->len; i++) {
+        KvssManifestVm *vm = g_ptr_array_index(list, i);
+
+        if (strcmp(vm->component->display_name, name) != 0
+            && g_ascii_strcasecmp(vm->component->name, name) != 0)
+            continue;
+        if (*found)
+            return kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_AMBIGUOUS,
+                              "the set holds several things named '%s', among them %s and %s: "
+                              "name a VM by its UUID", name, (*found)->component->display_name,
+                              vm->component->display_name);
+        *found = vm;
+    }
+    return true;
+}
+
+static KvssManifestVm *
+find_by_uuid(const KvssManifest *manifest, const char *uuid)
+{
+    for (guint i = 0; i < manifest->vms->len; i++) {
+        KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+
+        if (g_ascii_strcasecmp(vm->component->name, uuid) == 0)
+            return vm;
+    }
+    return NULL;
+}
+
+KvssManifestVm *
+kvss_manifest_find(const KvssManifest *manifest, const char *name, GError **error)
+{
+    KvssManifestVm *found = find_by_uuid(manifest, name);
+
+    if (found)
+        return found;
+    if (!find_in(manifest->vms, name, &found, error)
+        || !find_in(manifest->components, name, &found, error))
+        return NULL;
+    if (!found)
+        kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND,
+                   "the set holds no VM '%s', and no component of that name", name);
     return found;
 }
 

@@ -30,11 +30,15 @@ typedef enum {
 #define KVSS_CATALOGUE_ERROR (kvss_catalogue_error_quark())
 GQuark kvss_catalogue_error_quark(void);
 
-/** One VM of the set: its component, and where it lies in the set. */
+/** One VM of the set, or one component of another writer: what it is, and where it lies in the set. */
 typedef struct {
-    char *dir;                /* folder below /vms: its name made safe, unique in the set */
+    const char *top;          /* "vms"; "host" for a component of another writer */
+    char *dir;                /* folder below it: its name made safe, unique there */
     char *writer;             /* (nullable) class id of the writer that declared it */
-    KvssComponent *component; /* display_name: the true name; name: the UUID */
+    char *writer_name;        /* (nullable) that writer's friendly name */
+    uint64_t bytes;           /* of its carried files; counted for other writers' components */
+    KvssComponent *component; /* display_name: the true name; name: the UUID. A read one has its times by
+                               * the UTC clock, in microseconds since 1970 */
     GHashTable *disk_files;   /* disk target -> path in the set: "vms/web01/disks/vda.raw" */
     GHashTable *file_files;   /* KvssFile name -> path in the set: "vms/web01/domain.xml" */
 } KvssManifestVm;
@@ -58,9 +62,11 @@ typedef struct {
     double skew_ms;           /* -1: does not apply */
     uint64_t size;            /* bytes of all disks and carried files as the set shows them */
     uint64_t bytes_read, bytes_stored;
-    GPtrArray *vms;           /* KvssManifestVm */
+    GPtrArray *vms;           /* KvssManifestVm: the virtual machines */
+    GPtrArray *components;    /* KvssManifestVm: components of other writers */
     GPtrArray *events;        /* KvssManifestEvent, oldest first */
-    GPtrArray *components;    /* those that the manifest owns */
+    GPtrArray *owned;         /* KvssComponent: those that the manifest owns */
+    gint64 clock_offset_us;   /* what the components' times need to be UTC: 0 when they were read */
 } KvssManifest;
 
 KvssManifest *kvss_manifest_new(void);
@@ -70,10 +76,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssManifest, kvss_manifest_free)
 /**
  * kvss_manifest_add:
  * @component: (borrowed) must outlive the manifest
- * @writer: (nullable) class id
+ * @writer: (nullable) class id; NULL, or that of the VM writer: it is a VM
  *
- * Adds a VM and gives it, its disks and its files their places in the set. The
- * returned object belongs to the manifest.
+ * Adds a VM, or a component of another writer, and gives it, its disks and its files
+ * their places in the set. The returned object belongs to the manifest.
  */
 KvssManifestVm *kvss_manifest_add(KvssManifest *manifest, KvssComponent *component,
                                   const char *writer);
@@ -84,6 +90,14 @@ void kvss_manifest_add_event(KvssManifest *manifest, const char *event, const ch
 /** The VM by UUID or else by name; AMBIGUOUS when two have the name, NOT_FOUND. Borrowed. */
 KvssManifestVm *kvss_manifest_find_vm(const KvssManifest *manifest, const char *name_or_uuid,
                                       GError **error);
+
+/**
+ * kvss_manifest_find:
+ *
+ * The same among VMs and components of other writers; these go by their display name
+ * or their name. Borrowed.
+ */
+KvssManifestVm *kvss_manifest_find(const KvssManifest *manifest, const char *name, GError **error);
 
 /** Path of a disk, of a carried file, in the set; NULL when it is not one of the VM's. Borrowed. */
 const char *kvss_manifest_disk_path(const KvssManifestVm *vm, const char *target);

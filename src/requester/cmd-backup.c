@@ -59,15 +59,21 @@ on_progress(const KvssBackupStatus *status, gpointer data)
 /* ---- the result ---- */
 
 static bool
-has_gap(const KvssManifest *manifest)
+list_has_gap(const GPtrArray *list)
 {
-    for (guint i = 0; i < manifest->vms->len; i++) {
-        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+    for (guint i = 0; i < list->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(list, i);
 
         if (kvss_describe_has_gap(vm->component))
             return true;
     }
     return false;
+}
+
+static bool
+has_gap(const KvssManifest *manifest)
+{
+    return list_has_gap(manifest->vms) || list_has_gap(manifest->components);
 }
 
 static void
@@ -82,6 +88,8 @@ print_result(const KvssBackupResult *result)
 
         kvss_describe_print(vm->component, KVSS_DESCRIBE_RESULT);
     }
+    for (guint i = 0; i < manifest->components->len; i++)
+        kvss_describe_print_host(g_ptr_array_index(manifest->components, i));
     if (manifest->skew_ms >= 0)
         kvss_print("first to last instant: %.1f ms\n", manifest->skew_ms);
     kvss_print("backup %s: %u VM%s, read %s, stored %s, %.1f s\n", result->id, manifest->vms->len,
@@ -94,7 +102,7 @@ print_result_json(const KvssBackupResult *result)
     const KvssManifest *manifest = result->manifest;
     g_autofree char *time = kvss_manifest_time(manifest->time_us);
     JsonObject *object = json_object_new();
-    JsonArray *vms = json_array_new();
+    JsonArray *vms = json_array_new(), *components = json_array_new();
 
     for (guint i = 0; i < manifest->vms->len; i++) {
         const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
@@ -102,11 +110,15 @@ print_result_json(const KvssBackupResult *result)
         json_array_add_object_element(vms,
                                       kvss_describe_json(vm->component, KVSS_DESCRIBE_RESULT));
     }
+    for (guint i = 0; i < manifest->components->len; i++)
+        json_array_add_object_element(
+            components, kvss_describe_host_json(g_ptr_array_index(manifest->components, i)));
     kvss_set_text(object, "type", "summary");
     kvss_set_text(object, "backup_id", result->id);
     kvss_set_text(object, "set_id", manifest->set_id);
     kvss_set_text(object, "time", time);
     json_object_set_array_member(object, "vms", vms);
+    json_object_set_array_member(object, "components", components);
     json_object_set_member(object, "skew_ms", kvss_manifest_ms(manifest->skew_ms));
     json_object_set_int_member(object, "bytes_read", (gint64) manifest->bytes_read);
     json_object_set_int_member(object, "bytes_stored", (gint64) manifest->bytes_stored);
@@ -117,11 +129,10 @@ print_result_json(const KvssBackupResult *result)
 
 /* A gap is said on stderr as well: the list above may be long, and cron keeps this. */
 static void
-say_gaps(const KvssManifest *manifest)
+say_gaps(const GPtrArray *list)
 {
-    for (guint i = 0; i < manifest->vms->len; i++) {
-        const KvssComponent *vm = ((KvssManifestVm *) g_ptr_array_index(manifest->vms, i))
-                                      ->component;
+    for (guint i = 0; i < list->len; i++) {
+        const KvssComponent *vm = ((KvssManifestVm *) g_ptr_array_index(list, i))->component;
 
         for (guint n = 0; n < vm->not_covered->len; n++) {
             const KvssNotCovered *gap = g_ptr_array_index(vm->not_covered, n);
@@ -147,7 +158,8 @@ report(KvssRequester *requester, KvssCoordinator *coordinator, const KvssBackupR
         kvss_say("the backup stands, but: %s", result->warning);
     if (!has_gap(result->manifest))
         return is_remarkable ? KVSS_EXIT_REMARK : KVSS_EXIT_DONE;
-    say_gaps(result->manifest);
+    say_gaps(result->manifest->vms);
+    say_gaps(result->manifest->components);
     return KVSS_EXIT_REMARK;
 }
 

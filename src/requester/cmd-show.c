@@ -19,10 +19,10 @@ print_events(const KvssManifest *manifest)
 }
 
 static void
-print_files(const KvssManifest *manifest)
+print_files(const GPtrArray *list)
 {
-    for (guint i = 0; i < manifest->vms->len; i++) {
-        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+    for (guint i = 0; i < list->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(list, i);
 
         for (guint n = 0; n < vm->component->disks->len; n++) {
             const KvssDisk *disk = g_ptr_array_index(vm->component->disks, n);
@@ -59,8 +59,11 @@ print_set(const KvssBackup *backup, const GPtrArray *document_paths, bool verbos
     for (guint i = 0; i < manifest->vms->len; i++)
         kvss_describe_print(((KvssManifestVm *) g_ptr_array_index(manifest->vms, i))->component,
                             KVSS_DESCRIBE_RESULT);
+    for (guint i = 0; i < manifest->components->len; i++)
+        kvss_describe_print_host(g_ptr_array_index(manifest->components, i));
     kvss_print("\nfiles:\n");
-    print_files(manifest);
+    print_files(manifest->vms);
+    print_files(manifest->components);
     for (guint i = 0; i < document_paths->len - 1; i++)
         kvss_print("  %s\n", (const char *) g_ptr_array_index(document_paths, i));
     if (verbose) {

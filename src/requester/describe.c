@@ -127,6 +127,18 @@ kvss_describe_print(const KvssComponent *component, KvssDescribe what)
     print_lists(component, what);
 }
 
+void
+kvss_describe_print_host(const KvssManifestVm *component)
+{
+    const KvssComponent *what = component->component;
+    g_autofree char *size = kvss_size_text(component->bytes);
+
+    kvss_print("%s (%s): %u file%s, %s\n", what->display_name,
+               component->writer_name ? component->writer_name : or_none(component->writer),
+               what->files->len, what->files->len == 1 ? "" : "s", size);
+    print_lists(what, KVSS_DESCRIBE_RESULT);
+}
+
 /* ---- JSON ---- */
 
 static JsonObject *
@@ -203,6 +215,22 @@ kvss_describe_plan_json(KvssComponent *component, KvssCoordinator *coordinator)
             planned_disk_json(component, g_ptr_array_index(component->disks, i), coordinator));
     json_object_set_array_member(object, "disks", disks);
     add_gaps(object, component);
+    return object;
+}
+
+JsonObject *
+kvss_describe_host_json(const KvssManifestVm *component)
+{
+    const KvssComponent *what = component->component;
+    JsonObject *object = json_object_new();
+
+    kvss_set_text(object, "name", what->display_name);
+    kvss_set_text(object, "writer", component->writer);
+    kvss_set_text(object, "writer_name", component->writer_name);
+    json_object_set_int_member(object, "files", what->files->len);
+    json_object_set_int_member(object, "bytes", (gint64) component->bytes);
+    json_object_set_array_member(object, "not_covered", kvss_manifest_not_covered(what));
+    json_object_set_array_member(object, "notes", kvss_manifest_notes(what));
     return object;
 }
 

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "catalogue/manifest.h"
 #include "vss/component.h"
 
 #include <json-glib/json-glib.h>
@@ -38,3 +39,8 @@ JsonObject *kvss_describe_plan_json(KvssComponent *component,
 
 /** True if the guest keeps data somewhere that the backup does not hold: exit code 3. */
 bool kvss_describe_has_gap(const KvssComponent *component);
+
+/** A component of another writer than the VM writer. */
+void kvss_describe_print_host(const KvssManifestVm *component);
+/** The same as JSON (transfer full): name, writer, writer_name, files, bytes, not_covered, notes. */
+JsonObject *kvss_describe_host_json(const KvssManifestVm *component);

@@ -69,28 +69,34 @@ static const KvssSourceOps file_ops = {
 };
 
 KvssSource *
-kvss_source_new_file(const char *path, GError **error)
+kvss_source_new_fd(int fd, const char *path, GError **error)
 {
-    kvss_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    off_t size = lseek(fd, 0, SEEK_END); /* also right for block devices */
     FileSource *self;
-    off_t size;
 
-    if (fd < 0) {
-        kvss_throw_errno(error, errno, "open %s", path);
-        return NULL;
-    }
-    size = lseek(fd, 0, SEEK_END); /* also right for block devices */
     if (size < 0) {
         kvss_throw_errno(error, errno, "size of %s", path);
+        kvss_fd_clear(&fd);
         return NULL;
     }
-
     self = g_new0(FileSource, 1);
     self->source.ops = &file_ops;
     self->source.size = (uint64_t) size;
     /* The shared file position that SEEK_DATA moves is never used for reading. */
     self->source.is_parallel = true;
     self->path = g_strdup(path);
-    self->fd = kvss_fd_steal(&fd);
+    self->fd = fd;
     return &self->source;
+}
+
+KvssSource *
+kvss_source_new_file(const char *path, GError **error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0) {
+        kvss_throw_errno(error, errno, "open %s", path);
+        return NULL;
+    }
+    return kvss_source_new_fd(fd, path, error);
 }

@@ -77,6 +77,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSource, kvss_source_free)
  */
 KvssSource *kvss_source_new_file(const char *path, GError **error);
 
+/** The same of an open file; takes @fd, on failure too. @path: for messages. */
+KvssSource *kvss_source_new_fd(int fd, const char *path, GError **error);
+
 /** A source over memory. @bytes is referenced. Parallel. */
 KvssSource *kvss_source_new_bytes(GBytes *bytes);
 

@@ -3,13 +3,17 @@
  * and found there again
  */
 #include "backup/backup.h"
+#include "backup/same-instant.h"
 #include "catalogue/documents.h"
+#include "host/connection.h"
 #include "provider/fake/fake-provider.h"
+#include "provider/files/files-provider.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 #include "writer/fake/fake-writer.h"
 
 #include <ftw.h>
+#include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,13 +31,17 @@ typedef struct {
 static void
 fixture_renew(Fixture *f)
 {
+    KvssWriter *vms;
+
     g_clear_pointer(&f->coordinator, kvss_coordinator_free);
     g_clear_pointer(&f->writer, script_unref);
     g_clear_pointer(&f->provider, script_unref);
     f->writer = script_new();
     f->provider = script_new();
     f->coordinator = kvss_coordinator_new();
-    kvss_coordinator_take_writer(f->coordinator, fake_writer_new(f->writer, "web", 3));
+    vms = fake_writer_new(f->writer, "web", 3);
+    fake_writer_be_vm_writer(vms);
+    kvss_coordinator_take_writer(f->coordinator, vms);
     kvss_coordinator_take_provider(f->coordinator, fake_provider_new(f->provider, "fake", NULL));
     f->request.coordinator = f->coordinator;
 }
@@ -451,6 +459,262 @@ test_broken(void)
     g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_CORRUPT);
 }
 
+/* ---- components of another writer ---- */
+
+/* Beside the VMs a database of the host: a cut file, and a stable dump. */
+typedef struct {
+    Fixture *f;
+    Script *script;
+    KvssHost *host;
+    char *data, *db, *dump, *state;
+} HostWorld;
+
+static void
+host_set_up(HostWorld *w, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    KvssWriter *writer;
+
+    w->f = fixture_new();
+    w->script = script_new();
+    w->host = kvss_host_open("test:///default", &error);
+    g_assert_no_error(error);
+    w->data = g_build_filename(w->f->folder, "data", NULL);
+    w->db = g_build_filename(w->data, "inventory.db", NULL);
+    w->dump = g_build_filename(w->data, "dump.sql", NULL);
+    w->state = g_build_filename(w->f->folder, "run", NULL);
+    g_assert_cmpint(g_mkdir(w->data, 0755), ==, 0);
+    g_assert_true(g_file_set_contents(w->db, "rows", -1, NULL));
+    g_assert_true(g_file_set_contents(w->dump, "insert", -1, NULL));
+    g_assert_cmpint(chmod(w->db, 0640), ==, 0);
+    g_assert_cmpint(chown(w->db, 77, 78), ==, 0);
+    writer = fake_writer_new(w->script, "sqlite", 1);
+    fake_writer_add_file_set(writer, w->data, "*.db", false, false);
+    fake_writer_add_file_set(writer, w->data, "*.sql", false, true);
+    kvss_coordinator_take_writer(w->f->coordinator, writer);
+    kvss_coordinator_take_provider(w->f->coordinator, kvss_files_provider_new(NULL));
+    w->f->request.host = w->host;
+    w->f->request.state_dir = w->state;
+}
+
+static void
+host_tear_down(HostWorld *w, gconstpointer data)
+{
+    fixture_free(w->f);
+    script_unref(w->script);
+    kvss_host_free(w->host);
+    g_free(w->data);
+    g_free(w->db);
+    g_free(w->dump);
+    g_free(w->state);
+}
+
+static void
+assert_file_is(HostWorld *w, const KvssBackup *backup, const KvssManifestVm *vm, const char *path,
+               const char *text)
+{
+    g_autofree char *name = g_strconcat("files", path, NULL);
+    const KvssFile *file = kvss_component_find_file(vm->component, name);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+
+    g_assert_nonnull(file);
+    g_assert_cmpstr(file->original, ==, path);
+    bytes = kvss_backup_read_file(w->f->repository, backup, vm, file, 1000, &error);
+    g_assert_no_error(error);
+    g_assert_cmpmem(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), text, strlen(text));
+}
+
+static void
+assert_no_journal(HostWorld *w)
+{
+    g_autofree char *journals = g_build_filename(w->state, "journals", NULL);
+    g_autofree char *work = g_build_filename(w->state, "work", NULL);
+    const char *const folders[] = { journals, work };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(folders); i++) {
+        g_autoptr(GDir) dir = g_dir_open(folders[i], 0, NULL);
+
+        g_assert_nonnull(dir);
+        g_assert_null(g_dir_read_name(dir));
+    }
+}
+
+static void
+test_host(HostWorld *w, gconstpointer data)
+{
+    static const char *const names[] = { "sqlite-0", "web-1", NULL };
+    g_autofree char *id = run_well(w->f);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssBackup) backup = kvss_catalogue_find(w->f->repository, "latest", names, &error);
+    const KvssManifestVm *vm;
+    const KvssFile *file;
+    g_autofree char *name = g_strconcat("files", w->db, NULL);
+
+    g_assert_no_error(error);
+    g_assert_cmpstr(backup->snapshot->paths[0], ==, "/host/sqlite-0");
+    g_assert_cmpstr(backup->snapshot->paths[3], ==, "/vms/web-2");
+    g_assert_cmpuint(backup->manifest->vms->len, ==, 3);
+    g_assert_cmpuint(backup->manifest->components->len, ==, 1);
+    vm = kvss_manifest_find(backup->manifest, "sqlite-0", &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(vm->writer_name, ==, "sqlite");
+    g_assert_cmpuint(vm->bytes, ==, 10);
+    assert_file_is(w, backup, vm, w->db, "rows");
+    assert_file_is(w, backup, vm, w->dump, "insert");
+    file = kvss_component_find_file(vm->component, name);
+    g_assert_cmpuint(file->mode, ==, 0640);
+    g_assert_cmpint(file->uid, ==, 77);
+    g_assert_cmpint(file->gid, ==, 78);
+    g_assert_cmpfloat(backup->manifest->skew_ms, >=, 0);
+    g_assert_cmpint(ABS(vm->component->instant_us - g_get_real_time()), <, 600 * G_USEC_PER_SEC);
+    assert_no_journal(w);
+}
+
+static void
+test_host_chosen(HostWorld *w, gconstpointer data)
+{
+    static const char *const excluded[] = { "sqlite-0", NULL };
+    g_autoptr(KvssBackup) backup = NULL;
+    g_autofree char *id = NULL;
+
+    w->f->request.exclude = excluded;
+    id = run_well(w->f);
+    backup = kvss_catalogue_find(w->f->repository, id, NULL, NULL);
+    g_assert_cmpuint(backup->manifest->components->len, ==, 0);
+    g_assert_cmpuint(backup->manifest->vms->len, ==, 3);
+}
+
+static void
+test_host_named(HostWorld *w, gconstpointer data)
+{
+    static const char *const names[] = { "sqlite-0", NULL };
+    g_autoptr(KvssBackup) backup = NULL;
+    g_autofree char *id = NULL;
+
+    w->f->request.all = false;
+    w->f->request.vms = names;
+    id = run_well(w->f);
+    backup = kvss_catalogue_find(w->f->repository, id, NULL, NULL);
+    g_assert_cmpuint(backup->manifest->components->len, ==, 1);
+    g_assert_cmpuint(backup->manifest->vms->len, ==, 0);
+}
+
+static void
+grow_dump(const KvssBackupStatus *status, gpointer data)
+{
+    HostWorld *w = data;
+
+    if (g_str_equal(status->step, "Copy") && !status->vm)
+        g_assert_true(g_file_set_contents(w->dump, "insert more", -1, NULL));
+}
+
+static void
+link_dump(const KvssBackupStatus *status, gpointer data)
+{
+    HostWorld *w = data;
+
+    if (!g_str_equal(status->step, "Copy") || status->vm)
+        return;
+    g_assert_cmpint(g_unlink(w->dump), ==, 0);
+    g_assert_cmpint(symlink("/etc/passwd", w->dump), ==, 0);
+}
+
+/* What was called stable and was not is no backup; nor is what a link leads to. */
+static void
+test_host_not_stable(HostWorld *w, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    KvssBackupResult result;
+
+    w->f->request.progress = data ? link_dump : grow_dump;
+    w->f->request.progress_data = w;
+    g_assert_false(kvss_backup_run(&w->f->request, &result, &error));
+    if (!strstr(error->message, data ? "symbolic link" : "changed while it was read"))
+        g_error("%s", error->message);
+    g_assert_nonnull(strstr(error->message, "sqlite-0"));
+    assert_kept(w->f, 0);
+    assert_no_journal(w);
+}
+
+/* ---- one instant ---- */
+
+typedef struct {
+    gint64 frozen, cut, thawed;
+} Times;
+
+static bool
+check_times(const Times *times, guint n, GError **error)
+{
+    g_autoptr(GPtrArray)
+        guests = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_component_free);
+
+    for (guint i = 0; i < n; i++) {
+        g_autofree char *name = g_strdup_printf("web-%u", i);
+        KvssComponent *guest = kvss_component_new(name, name);
+
+        guest->frozen_us = times[i].frozen;
+        guest->instant_us = times[i].cut;
+        guest->thawed_us = times[i].thawed;
+        g_ptr_array_add(guests, guest);
+    }
+    return kvss_check_same_instant(guests, error);
+}
+
+static void
+test_same_instant(void)
+{
+    static const struct {
+        Times times[3];
+        const char *complaint; /* NULL: it holds */
+    } cases[] = {
+        { { { 1, 10, 20 }, { 10, 12, 12 }, { -1, 99, -1 } }, NULL },
+        { { { -1, 5, -1 }, { -1, -1, -1 }, { -1, 99, -1 } }, NULL },
+        { { { 1, 10, 20 }, { 11, 12, 21 }, { 2, 13, 22 } }, "web-0 was cut 0.001 ms before" },
+        { { { 1, 10, 11 }, { 2, 12, 21 }, { 2, 13, 22 } }, "web-2 was cut 0.002 ms after" },
+        { { { 1, 10, 20 }, { 2, 12, -1 }, { 2, 13, 22 } }, "web-1 it is not known when it was thawed" },
+        { { { 1, -1, 20 }, { 2, 12, 20 }, { 2, 13, 22 } }, "web-0 it is not known when it was cut" },
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_cmpint(check_times(cases[i].times, 3, &error), ==, cases[i].complaint == NULL);
+        if (cases[i].complaint && !strstr(error->message, cases[i].complaint))
+            g_error("'%s' is not in '%s'", cases[i].complaint, error->message);
+    }
+}
+
+/* One guest of the set thawed before the last was cut: no backup. */
+static void
+thaw_early(gpointer data)
+{
+    Fixture *f = data;
+    GPtrArray *components = kvss_coordinator_set(f->coordinator)->components;
+
+    for (guint i = 0; i < components->len; i++) {
+        KvssComponent *component = g_ptr_array_index(components, i);
+
+        component->frozen_us = 1;
+        component->thawed_us = i == 1 ? 2 : G_MAXINT64;
+    }
+}
+
+static void
+test_not_same_instant(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    KvssBackupResult result;
+
+    f->request.same_instant = true;
+    script_on(f->writer, "PostSnapshot", thaw_early, f);
+    g_assert_false(kvss_backup_run(&f->request, &result, &error));
+    g_assert_error(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_NOT_SAME_INSTANT);
+    g_assert_nonnull(strstr(error->message, "web-1"));
+    assert_kept(f, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -463,6 +727,15 @@ main(int argc, char **argv)
     g_test_add_func("/backup/cancelled", test_cancelled);
     g_test_add_func("/backup/late-failure", test_late_failure);
     g_test_add_func("/backup/second", test_second);
+#define HOST_TEST(name, data, function) \
+    g_test_add(name, HostWorld, data, host_set_up, function, host_tear_down)
+    HOST_TEST("/backup/host/whole", NULL, test_host);
+    HOST_TEST("/backup/host/excluded", NULL, test_host_chosen);
+    HOST_TEST("/backup/host/named", NULL, test_host_named);
+    HOST_TEST("/backup/host/not-stable", NULL, test_host_not_stable);
+    HOST_TEST("/backup/host/link", "link", test_host_not_stable);
+    g_test_add_func("/backup/same-instant/times", test_same_instant);
+    g_test_add_func("/backup/same-instant/refused", test_not_same_instant);
     g_test_add_func("/catalogue/nested", test_nested);
     g_test_add_func("/catalogue/broken", test_broken);
     return g_test_run();

@@ -96,6 +96,7 @@ test_documented(void)
     manifest = kvss_manifest_from_json(text, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(manifest->vms->len, ==, 2);
+    g_assert_cmpuint(manifest->components->len, ==, 1);
     again = kvss_manifest_to_json(manifest);
     before = json_from_string(content, &error);
     after = json_from_string(g_bytes_get_data(again, NULL), &error);
@@ -211,6 +212,77 @@ static const struct {
       "set.json: vms[0]: a: disks[0]: size is not an integer" },
 };
 
+#define HOST(rest)                                                                              \
+    HEAD ",\"components\":[{\"name\":\"a\",\"display_name\":\"s:a\",\"writer\":\"w\",\"method\":\"\"" rest \
+         "}]}"
+
+static const struct {
+    const char *text, *complaint;
+} hostile_host[] = {
+    { HEAD ",\"components\":[{}]}", "set.json: components[0]: name is missing" },
+    { HEAD ",\"components\":[{\"name\":\"\",\"dir\":\"a\"}]}", "set.json: components[0]: name is no name" },
+    { HOST(""), "set.json: components[0]: dir is missing" },
+    { HOST(",\"dir\":\"..\""), "set.json: components[0]: dir is no plain name" },
+    { HOST(",\"dir\":\"a\",\"bytes\":-1"), "set.json: components[0]: bytes is -1" },
+    { HOST(",\"dir\":\"a\",\"instant\":\"1950-01-01T00:00:00Z\""),
+      "set.json: components[0]: s:a: instant is before" },
+    { HOST(",\"dir\":\"a\",\"files\":[{\"name\":\"x\",\"file\":\"vms/a/x\"}]"),
+      "set.json: components[0]: s:a: files[0]: file is no path below host/a/" },
+    { HOST(",\"dir\":\"a\",\"files\":[{\"name\":\"x\",\"file\":\"host/a/../b\"}]"),
+      "set.json: components[0]: s:a: files[0]: file is no path below host/a/" },
+    { HOST(",\"dir\":\"a\",\"files\":[{\"name\":\"x\",\"uid\":4294967295,\"file\":\"host/a/x\"}]"),
+      "set.json: components[0]: s:a: files[0]: uid is 4294967295, out of range" },
+    { HOST(",\"dir\":\"a\",\"files\":[{\"name\":\"x\",\"original\":\"/a/../../etc\",\"file\":\"host/a/x\"}]"),
+      "set.json: components[0]: s:a: files[0]: original is no path" },
+    { HOST(",\"dir\":\"a\"},{\"name\":\"a\",\"display_name\":\"b\",\"writer\":\"w\",\"method\":\"\",\"dir\":\"b\""),
+      "set.json: components[1]: 'b' is there twice" },
+    { HOST(",\"dir\":\"a\"},{\"name\":\"b\",\"display_name\":\"b\",\"writer\":\"w\",\"method\":\"\",\"dir\":\"a\""),
+      "set.json: components[1]: 'b' is there twice" },
+};
+
+static void
+test_hostile_host(void)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(hostile_host); i++) {
+        g_autoptr(GBytes)
+            text = g_bytes_new_static(hostile_host[i].text, strlen(hostile_host[i].text));
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(kvss_manifest_from_json(text, &error));
+        g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_CORRUPT);
+        if (!g_str_has_prefix(error->message, hostile_host[i].complaint))
+            g_error("'%s' where '%s' was expected", error->message, hostile_host[i].complaint);
+    }
+}
+
+/* As many files as there may be are laid out, written and read back. */
+static void
+test_many_files(void)
+{
+    g_autoptr(KvssManifest) manifest = kvss_manifest_new(), again = NULL;
+    g_autoptr(KvssComponent) component = kvss_component_new("big", "db:big");
+    g_autoptr(GBytes) text = NULL;
+    g_autoptr(GError) error = NULL;
+    KvssManifestVm *vm;
+
+    for (unsigned i = 0; i < 100000; i++) {
+        g_autofree char *name = g_strdup_printf("files/srv/database/folder %u/file number %u",
+                                                i / 1000, i);
+
+        kvss_component_add_file(component, name, NULL, 0600);
+    }
+    manifest->set_id = g_strdup("s");
+    vm = kvss_manifest_add(manifest, component, "0b5e1d0c-6d3c-4a52-9c5e-4b6a7a6f5a01");
+    g_assert_cmpstr(vm->dir, ==, "db_big");
+    text = kvss_manifest_to_json(manifest);
+    again = kvss_manifest_from_json(text, &error);
+    g_assert_no_error(error);
+    vm = kvss_manifest_find(again, "big", &error);
+    g_assert_true(vm == kvss_manifest_find(again, "db:big", NULL));
+    g_assert_cmpuint(vm->component->files->len, ==, 100000);
+    g_assert_null(kvss_manifest_find_vm(again, "db:big", NULL));
+}
+
 static void
 test_hostile(void)
 {
@@ -267,6 +339,8 @@ main(int argc, char **argv)
     g_test_add_func("/manifest/names-collide", test_names_collide);
     g_test_add_func("/manifest/name-is-ambiguous", test_name_is_ambiguous);
     g_test_add_func("/manifest/hostile", test_hostile);
+    g_test_add_func("/manifest/hostile-host", test_hostile_host);
+    g_test_add_func("/manifest/many-files", test_many_files);
     g_test_add_func("/manifest/deep", test_deep);
     g_test_add_func("/manifest/newer", test_newer);
     return g_test_run();

@@ -13,6 +13,7 @@ typedef struct {
     char *name;
     Script *script;
     guint n_components;
+    KvssComponent *declared; /* its file sets are the first component's */
 
     GMutex lock;       /* Abort may come while another event is stuck */
     GHashTable *flags; /* KvssComponent -> flags */
@@ -123,14 +124,35 @@ play(KvssWriter *writer, KvssEvent event, KvssSnapshotSet *set, GError **error)
 /* --- the table ---------------------------------------------------------------- */
 
 static void
-declare(FakeWriter *self, guint number)
+declare_disks(KvssComponent *component)
 {
     static const char *const targets[] = { "vda", "vdb" };
-    g_autofree char *name = g_strdup_printf("%s-%u", self->name, number);
-    KvssComponent *component = kvss_component_new(name, name);
 
     for (guint i = 0; i < G_N_ELEMENTS(targets); i++)
         kvss_component_add_disk(component, targets[i])->size = DISK_SIZE;
+}
+
+static void
+declare_file_sets(KvssComponent *component, const KvssComponent *declared)
+{
+    for (guint i = 0; i < declared->file_sets->len; i++) {
+        const KvssFileSet *files = g_ptr_array_index(declared->file_sets, i);
+
+        kvss_component_add_file_set(component, files->path, files->filespec, files->is_recursive)
+            ->is_stable = files->is_stable;
+    }
+}
+
+static void
+declare(FakeWriter *self, guint number)
+{
+    g_autofree char *name = g_strdup_printf("%s-%u", self->name, number);
+    KvssComponent *component = kvss_component_new(name, name);
+
+    if (self->declared->file_sets->len == 0)
+        declare_disks(component);
+    else if (number == 0)
+        declare_file_sets(component, self->declared);
     g_ptr_array_add(self->writer.components, component);
 }
 
@@ -221,6 +243,7 @@ fake_free(KvssWriter *writer)
 
     kvss_writer_clear(writer);
     g_hash_table_unref(self->flags);
+    kvss_component_free(self->declared);
     g_mutex_clear(&self->lock);
     g_free(self->name);
     script_set_freed(self->script);
@@ -252,10 +275,25 @@ fake_writer_new(Script *script, const char *name, guint n_components)
     self->name = g_strdup(name);
     self->script = script_ref(script);
     self->n_components = n_components;
+    self->declared = kvss_component_new(name, name);
     self->flags = g_hash_table_new(NULL, NULL);
     g_mutex_init(&self->lock);
     self->ops = fake_ops;
     self->ops.friendly_name = self->name;
     kvss_writer_init(&self->writer, &self->ops, "fake");
     return &self->writer;
+}
+
+void
+fake_writer_be_vm_writer(KvssWriter *writer)
+{
+    ((FakeWriter *) writer)->ops.class_id = KVSS_VM_WRITER_CLASS_ID;
+}
+
+void
+fake_writer_add_file_set(KvssWriter *writer, const char *path, const char *filespec,
+                         bool is_recursive, bool is_stable)
+{
+    kvss_component_add_file_set(((FakeWriter *) writer)->declared, path, filespec, is_recursive)
+        ->is_stable = is_stable;
 }

@@ -18,3 +18,15 @@
  * @n_components: each with the disks vda and vdb of 64 KiB
  */
 KvssWriter *fake_writer_new(Script *script, const char *name, guint n_components);
+
+/** It says it is the VM writer. Before gather. */
+void fake_writer_be_vm_writer(KvssWriter *writer);
+
+/**
+ * fake_writer_add_file_set:
+ *
+ * Its first component will declare this too, at Identify. With one at least, its
+ * components have no disks.
+ */
+void fake_writer_add_file_set(KvssWriter *writer, const char *path, const char *filespec,
+                              bool is_recursive, bool is_stable);
