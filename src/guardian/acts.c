@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Before the job is ended for its sake, an agent gets this long. */
@@ -199,10 +200,34 @@ undo_process(JsonObject *details, KvssHost *host, unsigned patience_s, GError **
     return true;
 }
 
+/* Where the act knows the file that we made, another one in its place is none of ours. */
+static bool
+is_another_file(JsonObject *details, const char *path)
+{
+    struct stat st;
+
+    return json_object_has_member(details, "inode") && lstat(path, &st) == 0
+        && ((gint64) st.st_ino != json_object_get_int_member(details, "inode")
+            || (gint64) st.st_dev != json_object_get_int_member(details, "device"));
+}
+
+static bool
+undo_empty_folder(const char *path, GError **error)
+{
+    if (rmdir(path) == 0 || errno == ENOENT || errno == ENOTEMPTY || errno == ENOTDIR)
+        return true;
+    return kvss_throw_errno(error, errno, "remove folder %s", path);
+}
+
 static bool
 undo_file(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
     const char *path = detail(details, "path"), *aside = detail(details, "aside");
+
+    if (json_object_get_boolean_member_with_default(details, "folder", FALSE))
+        return undo_empty_folder(path, error);
+    if (is_another_file(details, path))
+        return true;
 
     /* The old file, which was set aside, is back in its place: ours is gone by that. */
     if (*aside && access(aside, F_OK) < 0 && errno == ENOENT)

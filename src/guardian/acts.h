@@ -17,7 +17,8 @@ typedef enum {
     KVSS_ACT_JOB,          /* uuid, name, socket; for shadows.h: time, provider, attributes, disks */
     KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
     KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
-    KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did */
+    KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did;
+                              device, inode: which file it is that we made; folder: a folder, removed if empty */
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
     KVSS_ACT_PROGRAM,      /* name, path, set_id, event, components: a host's writer that may hold its data;
                               event: the one that lets go, see acts-program.h */

@@ -26,9 +26,17 @@ is_chosen(const KvssManifestVm *vm, const char *const *vms)
 
 /* The names of the chosen VMs that are on the host already; NULL when there are none. */
 static char *
-existing_vms(KvssHost *host, const KvssBackup *backup, const char *const *vms)
+existing_vms(KvssHost *host, const KvssBackup *backup, const char *const *vms, bool in_place)
 {
     g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; in_place && i < backup->manifest->components->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->components, i);
+
+        if (is_chosen(vm, vms))
+            g_string_append_printf(names, "%s%s", names->len ? ", " : "",
+                                   vm->component->display_name);
+    }
 
     for (guint i = 0; i < backup->manifest->vms->len; i++) {
         const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, i);
@@ -63,7 +71,7 @@ confirm(KvssRequester *requester, KvssHost *host, const KvssBackup *backup, cons
     if (requester->options->yes || requester->options->dry_run || !isatty(STDIN_FILENO) ||
         !isatty(STDERR_FILENO))
         return true;
-    names = existing_vms(host, backup, vms);
+    names = existing_vms(host, backup, vms, !requester->options->to);
     if (!names)
         return true;
     plain = kvss_plain(names);
@@ -139,6 +147,26 @@ vm_json(const KvssRestoredVm *vm)
     return object;
 }
 
+static JsonArray *
+components_json(const GPtrArray *components)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < components->len; i++) {
+        const KvssRestoredComponent *component = g_ptr_array_index(components, i);
+        JsonObject *object = json_object_new();
+
+        kvss_set_text(object, "name", component->name);
+        kvss_set_text(object, "writer", component->writer);
+        kvss_set_text(object, "writer_name", component->writer_name);
+        json_object_set_int_member(object, "files", component->files);
+        json_object_set_int_member(object, "bytes", (gint64) component->bytes);
+        json_object_set_array_member(object, "notes", strings_json(component->notes));
+        json_array_add_object_element(array, object);
+    }
+    return array;
+}
+
 static void
 print_result_json(const KvssBackup *backup, const KvssRestoreResult *result, bool dry_run)
 {
@@ -151,6 +179,7 @@ print_result_json(const KvssBackup *backup, const KvssRestoreResult *result, boo
     kvss_set_text(object, "backup_id", backup->snapshot->id);
     json_object_set_boolean_member(object, "dry_run", dry_run);
     json_object_set_array_member(object, "vms", vms);
+    json_object_set_array_member(object, "components", components_json(result->components));
     if (result->steps)
         json_object_set_array_member(object, "steps", strings_json(result->steps));
     kvss_set_seconds(object, "seconds", result->seconds);
@@ -182,6 +211,17 @@ print_vm(const KvssRestoredVm *vm)
 }
 
 static void
+print_component(const KvssRestoredComponent *component)
+{
+    g_autofree char *size = kvss_size_text(component->bytes);
+
+    kvss_print("%s: %u file%s, %s\n", component->name, component->files,
+               component->files == 1 ? "" : "s", size);
+    for (guint i = 0; i < component->notes->len; i++)
+        kvss_print("  note: %s\n", (const char *) g_ptr_array_index(component->notes, i));
+}
+
+static void
 print_result(const KvssBackup *backup, const KvssRestoreResult *result, bool dry_run)
 {
     for (guint i = 0; dry_run && result->steps && i < result->steps->len; i++)
@@ -190,6 +230,8 @@ print_result(const KvssBackup *backup, const KvssRestoreResult *result, bool dry
         return;
     for (guint i = 0; i < result->vms->len; i++)
         print_vm(g_ptr_array_index(result->vms, i));
+    for (guint i = 0; i < result->components->len; i++)
+        print_component(g_ptr_array_index(result->components, i));
     kvss_print("restored from backup %.8s in %.1f s\n", backup->snapshot->id, result->seconds);
 }
 
@@ -209,6 +251,13 @@ say_remarks(const KvssRestoreResult *result)
         }
         for (guint n = 0; n < vm->notes->len; n++)
             kvss_say("%s: %s", vm->name, (const char *) g_ptr_array_index(vm->notes, n));
+    }
+    for (guint i = 0; i < result->components->len; i++) {
+        const KvssRestoredComponent *component = g_ptr_array_index(result->components, i);
+
+        for (guint n = 0; n < component->notes->len; n++)
+            kvss_say("%s: %s", component->name,
+                     (const char *) g_ptr_array_index(component->notes, n));
     }
 }
 
@@ -256,6 +305,32 @@ run(KvssRequester *requester, KvssRestoreOptions *request, GError **error)
     return code;
 }
 
+static bool
+needs_host_writers(const KvssRestoreOptions *request)
+{
+    const GPtrArray *components = request->backup->manifest->components;
+    static const char *const all[] = { NULL };
+
+    for (guint i = 0; !request->to_dir && i < components->len; i++)
+        if (is_chosen(g_ptr_array_index(components, i), request->vms ? request->vms : all))
+            return true;
+    return false;
+}
+
+/* The writers of this host as they are now, and what they declare; of VMs, none. */
+static bool
+gather_host_writers(KvssRequester *requester, KvssRestoreOptions *request, GError **error)
+{
+    static const char *const nobody[] = { NULL };
+
+    if (!needs_host_writers(request))
+        return true;
+    request->host_coordinator
+        = kvss_requester_new_coordinator(requester, request->host, nobody, error);
+    return request->host_coordinator
+           && kvss_coordinator_gather(request->host_coordinator, error);
+}
+
 /* The VMs asked for, in front of a message that does not name them. */
 static void
 name_vms(KvssRequester *requester, const char *const *vms, GError **error)
@@ -288,6 +363,7 @@ restore(KvssRequester *requester, const char *to_dir, GError **error)
         .dry_run = options->dry_run,
         .cancellable = requester->cancellable,
     };
+    int code = -1;
 
     repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, error);
     if (!repository)
@@ -301,7 +377,10 @@ restore(KvssRequester *requester, const char *to_dir, GError **error)
     request.repository = repository;
     request.backup = backup;
     request.host = host;
-    return run(requester, &request, error);
+    if (gather_host_writers(requester, &request, error))
+        code = run(requester, &request, error);
+    kvss_coordinator_free(request.host_coordinator);
+    return code;
 }
 
 int

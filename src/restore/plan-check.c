@@ -340,6 +340,14 @@ plan_check_room(Plan *plan, GError **error)
         if (!needs_of_vm(needs, plan, g_ptr_array_index(plan->vms, i), error))
             return false;
     }
+    for (guint i = 0; i < plan->hosts->len; i++) {
+        const PlanHost *host = g_ptr_array_index(plan->hosts, i);
+        const PlanFile *first = host->files->len > 0 ? g_ptr_array_index(host->files, 0) : NULL;
+
+        /* All of them where the first one goes: a set of files is seldom on several file systems. */
+        if (first && !need_add(needs, first->file->path, host->stored->bytes, error))
+            return false;
+    }
     for (guint i = 0; i < needs->len; i++) {
         const Need *need = g_ptr_array_index(needs, i);
         uint64_t room;

@@ -104,5 +104,5 @@ plan_describe(Plan *plan)
     for (guint i = 0; i < plan->vms->len; i++)
         describe_end(plan, g_ptr_array_index(plan->vms, i));
     step(plan, plan->options->keep_old ? "what was set aside stays" : "what was set aside of the "
-                                                                        "old VMs is removed");
+                                                                        "old is removed");
 }

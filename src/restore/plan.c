@@ -4,6 +4,7 @@
 #include "restore/plan.h"
 #include "catalogue/documents.h"
 #include "host/image.h"
+#include "restore/host.h"
 #include "stream/source.h"
 #include "writer/domain/definition.h"
 #include "writer/domain/restore-steps.h"
@@ -48,6 +49,8 @@ plan_free(Plan *plan)
     if (!plan)
         return;
     g_clear_pointer(&plan->vms, g_ptr_array_unref);
+    g_clear_pointer(&plan->hosts, g_ptr_array_unref);
+    g_clear_pointer(&plan->host_acts, g_array_unref);
     g_clear_pointer(&plan->steps, g_ptr_array_unref);
     g_free(plan->id);
     g_free(plan);
@@ -458,6 +461,10 @@ plan_vm(Plan *plan, const KvssManifestVm *stored, GError **error)
 static bool
 plan_has(const Plan *plan, const KvssManifestVm *stored)
 {
+    for (guint i = 0; i < plan->hosts->len; i++) {
+        if (((PlanHost *) g_ptr_array_index(plan->hosts, i))->stored == stored)
+            return true;
+    }
     for (guint i = 0; i < plan->vms->len; i++) {
         if (((PlanVm *) g_ptr_array_index(plan->vms, i))->vm == stored)
             return true;
@@ -466,14 +473,22 @@ plan_has(const Plan *plan, const KvssManifestVm *stored)
 }
 
 static bool
+plan_one(Plan *plan, const KvssManifestVm *stored, GError **error)
+{
+    bool is_vm = g_ptr_array_find(plan->options->backup->manifest->vms, stored, NULL);
+
+    return is_vm ? plan_vm(plan, stored, error) : host_plan(plan, stored, error);
+}
+
+static bool
 plan_named(Plan *plan, GError **error)
 {
     const KvssManifest *manifest = plan->options->backup->manifest;
 
     for (const char *const *name = plan->options->vms; *name; name++) {
-        KvssManifestVm *stored = kvss_manifest_find_vm(manifest, *name, error);
+        KvssManifestVm *stored = kvss_manifest_find(manifest, *name, error);
 
-        if (!stored || (!plan_has(plan, stored) && !plan_vm(plan, stored, error)))
+        if (!stored || (!plan_has(plan, stored) && !plan_one(plan, stored, error)))
             return false;
     }
     return true;
@@ -482,11 +497,14 @@ plan_named(Plan *plan, GError **error)
 static bool
 plan_all(Plan *plan, GError **error)
 {
-    GPtrArray *vms = plan->options->backup->manifest->vms;
+    const KvssManifest *manifest = plan->options->backup->manifest;
+    GPtrArray *lists[] = { manifest->vms, manifest->components };
 
-    for (guint i = 0; i < vms->len; i++) {
-        if (!plan_vm(plan, g_ptr_array_index(vms, i), error))
-            return false;
+    for (guint l = 0; l < G_N_ELEMENTS(lists); l++) {
+        for (guint i = 0; i < lists[l]->len; i++) {
+            if (!plan_one(plan, g_ptr_array_index(lists[l], i), error))
+                return false;
+        }
     }
     return true;
 }
@@ -499,6 +517,8 @@ plan_new(const KvssRestoreOptions *options, GError **error)
     plan->options = options;
     plan->id = g_uuid_string_random();
     plan->vms = g_ptr_array_new_with_free_func(plan_vm_free);
+    plan->hosts = g_ptr_array_new_with_free_func(host_free);
+    plan->host_acts = g_array_new(FALSE, FALSE, sizeof(KvssActId));
     plan->steps = g_ptr_array_new_with_free_func(g_free);
     if (!kvss_host_is_local(options->host)) {
         kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
@@ -512,12 +532,14 @@ plan_new(const KvssRestoreOptions *options, GError **error)
         return NULL;
     if (!kvss_backup_check_succeeded(options->repository, options->backup, options->vms, error))
         return NULL;
-    if (plan->vms->len == 0) {
+    if (plan->vms->len == 0 && plan->hosts->len == 0) {
         kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_NOT_FOUND,
                    "the backup holds no VM");
         return NULL;
     }
     if (!plan_check_conflicts(plan, error) || !plan_check_room(plan, error))
+        return NULL;
+    if (!host_describe(plan, error))
         return NULL;
     plan_describe(plan);
     return g_steal_pointer(&plan);

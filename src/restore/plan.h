@@ -35,10 +35,23 @@ typedef struct {
     KvssRestoredVm *result;   /* filled as we go; owned by the plan until handed over */
 } PlanVm;
 
+/** A component of another writer than the VM writer. */
+typedef struct {
+    const KvssManifestVm *stored;
+    struct KvssWriter *writer; /* (nullable: with --to) the component's, as it is here now */
+    KvssComponent *live;       /* (nullable) what it declares now; the writer's */
+    KvssComponent *component;  /* for the coordinator, which takes it; borrowed after that */
+    bool component_is_taken;
+    GPtrArray *files;          /* PlanFile; path is where it goes */
+    KvssRestoredComponent *result;
+} PlanHost;
+
 typedef struct {
     const KvssRestoreOptions *options;
     char *id;                 /* of the run; known beforehand for the names of files set aside */
     GPtrArray *vms;           /* PlanVm */
+    GPtrArray *hosts;         /* PlanHost */
+    GArray *host_acts;        /* KvssActId: what was done for these, in order */
     GPtrArray *steps;         /* char* */
     uint64_t total_bytes;     /* of all disks, guest-visible */
     bool is_partial;
@@ -51,6 +64,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Plan, plan_free)
 /* restore.c */
 KvssRestoredVm *kvss_restored_vm_new(const char *name, const char *uuid);
 void kvss_restored_vm_free(KvssRestoredVm *vm);
+KvssRestoredComponent *kvss_restored_component_new(const KvssManifestVm *stored);
+void kvss_restored_component_free(KvssRestoredComponent *component);
 
 /* plan-check.c: errors CONFLICT, NO_ROOM. */
 bool plan_check_conflicts(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;

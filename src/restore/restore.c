@@ -7,6 +7,7 @@
 #include "restore/restore.h"
 #include "base/test-point.h"
 #include "restore/files.h"
+#include "restore/host.h"
 #include "restore/plan.h"
 #include "writer/domain/vm-writer.h"
 #include "writer/writer.h"
@@ -70,9 +71,34 @@ kvss_restored_vm_free(KvssRestoredVm *vm)
     g_free(vm);
 }
 
+KvssRestoredComponent *
+kvss_restored_component_new(const KvssManifestVm *stored)
+{
+    KvssRestoredComponent *component = g_new0(KvssRestoredComponent, 1);
+
+    component->name = g_strdup(stored->component->display_name);
+    component->writer = g_strdup(stored->writer);
+    component->writer_name = g_strdup(stored->writer_name);
+    component->notes = g_ptr_array_new_with_free_func(g_free);
+    return component;
+}
+
+void
+kvss_restored_component_free(KvssRestoredComponent *component)
+{
+    if (!component)
+        return;
+    g_free(component->name);
+    g_free(component->writer);
+    g_free(component->writer_name);
+    g_ptr_array_unref(component->notes);
+    g_free(component);
+}
+
 void
 kvss_restore_result_clear(KvssRestoreResult *result)
 {
+    g_clear_pointer(&result->components, g_ptr_array_unref);
     g_clear_pointer(&result->vms, g_ptr_array_unref);
     g_clear_pointer(&result->steps, g_ptr_array_unref);
     g_clear_pointer(&result->warning, g_free);
@@ -89,6 +115,13 @@ result_fill(KvssRestoreResult *result, Plan *plan)
             g_ptr_array_add(vm->result->notes,
                             g_strdup(g_ptr_array_index(vm->component->notes, k)));
         g_ptr_array_add(result->vms, g_steal_pointer(&vm->result));
+    }
+    result->components
+        = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_restored_component_free);
+    for (guint i = 0; i < plan->hosts->len; i++) {
+        PlanHost *host = g_ptr_array_index(plan->hosts, i);
+
+        g_ptr_array_add(result->components, g_steal_pointer(&host->result));
     }
     result->steps = g_steal_pointer(&plan->steps);
     result->is_partial = plan->is_partial;
@@ -177,18 +210,35 @@ mark_all_failed(Plan *plan)
     }
 }
 
+/* The VMs' half of PreRestore; nothing for a restore without VMs. */
+static bool
+vms_pre_restore(Plan *plan, KvssCoordinator *coordinator, KvssRun *run, GError **error)
+{
+    return plan->vms->len == 0
+        || (coordinator_fill(coordinator, plan, run, error)
+            && kvss_coordinator_pre_restore(coordinator, error));
+}
+
+static bool
+vms_post_restore(Plan *plan, KvssCoordinator *coordinator, GError **error)
+{
+    return plan->vms->len == 0 || kvss_coordinator_post_restore(coordinator, error);
+}
+
 static bool
 run_sequence(Plan *plan, KvssCoordinator *coordinator, KvssRun *run, GError **error)
 {
     tell_step(plan->options, "PreRestore");
-    if (!coordinator_fill(coordinator, plan, run, error)
-        || !kvss_coordinator_pre_restore(coordinator, error)
-        || !files_write(plan, run, error))
+    if (!vms_pre_restore(plan, coordinator, run, error)
+        || !host_pre_restore(plan, run, error)
+        || !files_write(plan, run, error)
+        || !host_write(plan, run, error))
         return false;
     tell_step(plan->options, "PostRestore");
     kvss_test_point("restore-define");
     return kvss_check_cancelled(plan->options->cancellable, error)
-        && kvss_coordinator_post_restore(coordinator, error);
+        && vms_post_restore(plan, coordinator, error)
+        && host_post_restore(plan, error);
 }
 
 static void
@@ -237,12 +287,15 @@ run_with_journal(Plan *plan, KvssCoordinator *coordinator, KvssRun *run,
         && run_complete(plan, run, result, error);
 
     if (!ok) {
+        host_take_back(plan, run);
         mark_all_failed(plan);
         kvss_coordinator_abort(coordinator);
         run_take_back(run, error);
     }
     /* The journal is gone: the writers' last event must not look for it. */
     kvss_coordinator_set(coordinator)->run = NULL;
+    if (plan->options->host_coordinator)
+        kvss_coordinator_set(plan->options->host_coordinator)->run = NULL;
     return ok;
 }
 

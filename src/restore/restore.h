@@ -1,5 +1,5 @@
 /*
- * restore.h - VMs of a backup put back: all of those chosen, or nothing changed
+ * restore.h - VMs and components of a backup put back: all of those chosen, or nothing changed
  *
  *   plan ─▶ PreRestore ─▶ files ─▶ PostRestore ─▶ point of no return ─▶ old files go
  *     │         └────────────┴───────────┴─ any failure, any death: everything taken back
@@ -47,9 +47,15 @@ typedef struct {
     const char *state_dir;        /* journals */
     const char *scratch_dir;      /* (nullable) work folders */
     KvssCoordinator *coordinator; /* (nullable) with writers, not gathered; NULL: the VM writer alone */
+    /*
+     * (nullable) Another one for components of other writers, with these writers, gathered.
+     * It hears PostRestore last, when the VMs are registered: a database that has begun to
+     * use its new files cannot be asked to give them back. Not needed with to_dir.
+     */
+    KvssCoordinator *host_coordinator;
 
-    const char *const *vms;       /* (nullable) names or UUIDs; NULL: all of the set */
-    const char *to_dir;           /* (nullable) where disks go instead; absolute; made when absent */
+    const char *const *vms;       /* (nullable) names or UUIDs, of other components too; NULL: all of the set */
+    const char *to_dir;           /* (nullable) where disks and files go instead; absolute; made when absent */
     bool start;                   /* start each VM, or resume it from its saved RAM */
     bool keep_old;                /* what was set aside stays, and is named */
     bool dry_run;                 /* plan only */
@@ -80,8 +86,18 @@ typedef struct {
     GPtrArray *notes;       /* char*: what a person should know */
 } KvssRestoredVm;
 
+/** A component of another writer than the VM writer. */
+typedef struct {
+    char *name;             /* display name */
+    char *writer, *writer_name; /* class id; friendly name, nullable */
+    unsigned files;
+    uint64_t bytes;
+    GPtrArray *notes;       /* char* */
+} KvssRestoredComponent;
+
 typedef struct {
     GPtrArray *vms;         /* KvssRestoredVm */
+    GPtrArray *components;  /* KvssRestoredComponent */
     GPtrArray *steps;       /* char*: what is done, in order, one phrase each; for --dry-run */
     bool is_partial;        /* exit code 3: a link is down, a disk was not covered, a VM did not start */
     char *warning;          /* (nullable) the restore stands, but this went wrong after it */

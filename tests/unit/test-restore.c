@@ -13,11 +13,13 @@
 #include "stream/sink.h"
 #include "stream/source.h"
 #include "vss/documents.h"
+#include "writer/fake/fake-writer.h"
 
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define UUID "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 #define DISK_LENGTH (8u * 1024 * 1024)
@@ -529,6 +531,438 @@ test_extents(World *w, gconstpointer data)
     }
 }
 
+/* ---- components of another writer ---- */
+
+#define FAKE_CLASS_ID "0b5e1d0c-6d3c-4a52-9c5e-4b6a7a6f5a01"
+
+/* A database of the host: its folder as it is now, its writer, and a set that has an older one. */
+typedef struct {
+    World w;
+    Script *script;
+    KvssCoordinator *coordinator; /* NULL: its writer is not here */
+    char *data, *db, *wal, *other, *deep, *outside;
+    const char *original;         /* NULL: the truth */
+    bool with_vm;
+} HostWorld;
+
+static void
+put(const char *path, const char *text)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+
+    g_assert_cmpint(g_mkdir_with_parents(folder, 0755), ==, 0);
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static void
+host_set_up(HostWorld *h, gconstpointer data)
+{
+    KvssWriter *writer;
+
+    world_set_up(&h->w, NULL);
+    h->data = in_dir(&h->w, "data");
+    h->db = g_build_filename(h->data, "stock.db", NULL);
+    h->wal = g_build_filename(h->data, "stock.db-wal", NULL);
+    h->other = g_build_filename(h->data, "other.txt", NULL);
+    h->deep = g_build_filename(h->data, "sub/deep/stock.db2", NULL);
+    h->outside = in_dir(&h->w, "outside");
+    put(h->db, "now");
+    put(h->wal, "log of now");
+    put(h->other, "other");
+    put(h->deep, "deep now");
+    g_assert_cmpint(g_mkdir(h->outside, 0755), ==, 0);
+    h->script = script_new();
+    writer = fake_writer_new(h->script, "sqlite", 1);
+    fake_writer_add_file_set(writer, h->data, "stock*", true, false);
+    h->coordinator = kvss_coordinator_new();
+    kvss_coordinator_take_writer(h->coordinator, writer);
+    g_assert_true(kvss_coordinator_gather(h->coordinator, NULL));
+}
+
+static void
+host_tear_down(HostWorld *h, gconstpointer data)
+{
+    kvss_coordinator_free(h->coordinator);
+    script_unref(h->script);
+    g_free(h->data);
+    g_free(h->db);
+    g_free(h->wal);
+    g_free(h->other);
+    g_free(h->deep);
+    g_free(h->outside);
+    world_tear_down(&h->w, NULL);
+}
+
+static void
+add_stored(KvssComponent *component, const char *original, const char *text)
+{
+    g_autofree char *name = g_strdup_printf("files%s-%u", original, component->files->len);
+    g_autoptr(GBytes) bytes = g_bytes_new(text, strlen(text));
+    KvssFile *file = kvss_component_add_bytes(component, name, bytes, 0640);
+
+    kvss_set_string(&file->original, original);
+    file->uid = 77;
+    file->gid = 78;
+}
+
+static void
+upload_component(KvssUpload *upload, const KvssManifestVm *vm)
+{
+    for (guint i = 0; i < vm->component->files->len; i++) {
+        const KvssFile *file = g_ptr_array_index(vm->component->files, i);
+
+        g_assert_true(kvss_upload_add_bytes(upload, kvss_manifest_file_path(vm, file->name),
+                                            file->bytes, 0600, NULL));
+    }
+}
+
+static void
+make_host_set(HostWorld *h)
+{
+    const char *const tags[] = { "kvss", NULL };
+    g_autoptr(KvssRepository) repository = fixture_open(h->w.repo, KVSS_REPOSITORY_ADD);
+    g_autoptr(KvssUpload) upload = kvss_upload_new(repository, NULL);
+    g_autoptr(KvssManifest) manifest = kvss_manifest_new();
+    g_autoptr(KvssComponent) component = kvss_component_new("sqlite-0", "sqlite-0");
+    g_autoptr(KvssComponent) vm = component_new(&h->w);
+    KvssSnapshotInfo info = { .hostname = "h", .tags = tags, .time_us = g_get_real_time() };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) text = NULL;
+    char id[KVSS_ID_HEX_LENGTH + 1];
+
+    add_stored(component, h->original ? h->original : h->db, "then");
+    add_stored(component, h->deep, "deep then");
+    kvss_set_string(&manifest->set_id, "11111111-2222-4333-8444-555555555555");
+    manifest->time_us = info.time_us;
+    upload_component(upload, kvss_manifest_add(manifest, component, FAKE_CLASS_ID));
+    if (h->with_vm) {
+        KvssManifestVm *stored = kvss_manifest_add(manifest, vm, NULL);
+
+        upload_component(upload, stored);
+        upload_disk(&h->w, upload, kvss_manifest_disk_path(stored, "vda"));
+    }
+    text = kvss_manifest_to_json(manifest);
+    g_assert_true(kvss_upload_add_bytes(upload, KVSS_MANIFEST_NAME, text, 0600, &error));
+    g_assert_true(kvss_upload_commit(upload, &info, id, &error));
+    g_assert_no_error(error);
+}
+
+static void
+assert_text(const char *path, const char *text)
+{
+    g_autofree char *content = NULL;
+
+    if (!text) {
+        g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+        return;
+    }
+    g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
+    g_assert_cmpstr(content, ==, text);
+}
+
+static unsigned
+count_files(const char *folder)
+{
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+    unsigned n = 0;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+
+        n += g_file_test(path, G_FILE_TEST_IS_DIR) && !g_file_test(path, G_FILE_TEST_IS_SYMLINK)
+            ? count_files(path) : 1;
+    }
+    return n;
+}
+
+static void
+assert_no_journals(HostWorld *h)
+{
+    g_autofree char *journals = g_build_filename(h->w.repo->state, "journals", NULL);
+
+    g_assert_cmpuint(count_files(journals), ==, 0);
+}
+
+static void
+assert_as_before(HostWorld *h)
+{
+    assert_text(h->db, "now");
+    assert_text(h->wal, "log of now");
+    assert_text(h->other, "other");
+    assert_text(h->deep, "deep now");
+    g_assert_cmpuint(count_files(h->data), ==, 4);
+    g_assert_cmpuint(count_files(h->outside), ==, 0);
+    g_assert_cmpuint(script_held(h->script), ==, 0);
+    assert_no_journals(h);
+}
+
+static void
+restore_host_well(HostWorld *h, KvssRestoreOptions options)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    options.host_coordinator = h->coordinator;
+    make_host_set(h);
+    g_assert_true(restore(&h->w, options, &result, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(result.components->len, ==, 1);
+    g_assert_cmpuint(((KvssRestoredComponent *) result.components->pdata[0])->files, ==, 2);
+    kvss_restore_result_clear(&result);
+    assert_no_journals(h);
+}
+
+static void
+refuse_host(HostWorld *h, KvssRestoreOptions options, const char *words)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    options.host_coordinator = h->coordinator;
+    make_host_set(h);
+    g_assert_false(restore(&h->w, options, &result, &error));
+    if (!strstr(error->message, words))
+        g_error("'%s' is not in '%s'", words, error->message);
+}
+
+/* The log of the newer database must not be found beside the older one. */
+static void
+test_host_in_place(HostWorld *h, gconstpointer data)
+{
+    struct stat st;
+
+    restore_host_well(h, (KvssRestoreOptions){ 0 });
+    assert_text(h->db, "then");
+    assert_text(h->wal, NULL);
+    assert_text(h->other, "other");
+    assert_text(h->deep, "deep then");
+    g_assert_cmpuint(count_files(h->data), ==, 3);
+    g_assert_cmpint(stat(h->db, &st), ==, 0);
+    g_assert_cmpuint(st.st_mode & 07777, ==, 0640);
+    g_assert_cmpuint(st.st_uid, ==, 77);
+    g_assert_cmpuint(st.st_gid, ==, 78);
+    g_assert_cmpuint(script_count(h->script, "PreRestore"), ==, 1);
+    g_assert_cmpuint(script_count(h->script, "PostRestore"), ==, 1);
+}
+
+static void
+test_host_keep_old(HostWorld *h, gconstpointer data)
+{
+    restore_host_well(h, (KvssRestoreOptions){ .keep_old = true });
+    assert_text(h->db, "then");
+    assert_text(h->wal, NULL);
+    g_assert_cmpuint(count_files(h->data), ==, 6);
+}
+
+/* The folder is lost with all in it; it is made for the owner of the files. */
+static void
+test_host_lost(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *moved = in_dir(&h->w, "moved");
+    struct stat st;
+
+    g_assert_cmpint(g_rename(h->data, moved), ==, 0);
+    restore_host_well(h, (KvssRestoreOptions){ 0 });
+    assert_text(h->deep, "deep then");
+    g_assert_cmpint(stat(h->data, &st), ==, 0);
+    g_assert_cmpuint(st.st_uid, ==, 77);
+}
+
+static void
+test_host_dry_run(HostWorld *h, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+    unsigned n_aside = 0;
+
+    make_host_set(h);
+    g_assert_true(restore(&h->w, (KvssRestoreOptions){ .dry_run = true,
+                                                       .host_coordinator = h->coordinator },
+                          &result, &error));
+    for (guint i = 0; i < result.steps->len; i++)
+        n_aside += strstr(g_ptr_array_index(result.steps, i), "is set aside") != NULL;
+    g_assert_cmpuint(n_aside, ==, 3);
+    kvss_restore_result_clear(&result);
+    assert_as_before(h);
+    g_assert_cmpuint(script_count(h->script, "PreRestore"), ==, 0);
+}
+
+static void
+test_host_elsewhere(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *to = in_dir(&h->w, "to");
+    g_autofree char *path = g_strconcat(to, "/sqlite-0", h->db, NULL);
+
+    restore_host_well(h, (KvssRestoreOptions){ .to_dir = to });
+    assert_text(path, "then");
+    assert_as_before(h);
+    g_assert_cmpuint(script_count(h->script, "PreRestore"), ==, 0);
+    /* Once more over itself, and its writer need not be here. */
+    g_clear_pointer(&h->coordinator, kvss_coordinator_free);
+    restore_host_well(h, (KvssRestoreOptions){ .to_dir = to });
+    assert_text(path, "then");
+    g_assert_cmpuint(count_files(to), ==, 2);
+}
+
+/* Somebody has put a link into the folder. */
+static void
+test_host_elsewhere_link(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *to = in_dir(&h->w, "to");
+    g_autofree char *link = g_build_filename(to, "sqlite-0", NULL);
+
+    g_assert_cmpint(g_mkdir(to, 0755), ==, 0);
+    g_assert_cmpint(symlink(h->outside, link), ==, 0);
+    refuse_host(h, (KvssRestoreOptions){ .to_dir = to }, "symbolic link");
+    assert_as_before(h);
+}
+
+static void
+test_host_writer_absent(HostWorld *h, gconstpointer data)
+{
+    g_clear_pointer(&h->coordinator, kvss_coordinator_free);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "(VSS_E_OBJECT_NOT_FOUND, 0x80042308)");
+    assert_as_before(h);
+}
+
+/* A set is a stranger's: it cannot name a place that the writer does not. */
+static void
+test_host_hostile(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *passwd = g_build_filename(h->outside, "stock.db", NULL);
+
+    h->original = passwd;
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "does not declare");
+    g_assert_cmpuint(script_count(h->script, "PreRestore"), ==, 0);
+    assert_as_before(h);
+}
+
+static void
+test_host_other_name(HostWorld *h, gconstpointer data)
+{
+    h->original = h->other;
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "does not declare");
+    assert_as_before(h);
+}
+
+static void
+test_host_twice(HostWorld *h, gconstpointer data)
+{
+    h->original = h->deep;
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "two files of the backup belong to");
+    assert_as_before(h);
+}
+
+static void
+replace_by_link(gpointer data)
+{
+    HostWorld *h = data;
+    g_autofree char *sub = g_build_filename(h->data, "sub", NULL);
+    g_autofree char *moved = in_dir(&h->w, "moved");
+
+    g_assert_cmpint(g_rename(sub, moved), ==, 0);
+    g_assert_cmpint(symlink(h->outside, sub), ==, 0);
+}
+
+static void
+put_link_back(HostWorld *h)
+{
+    g_autofree char *sub = g_build_filename(h->data, "sub", NULL);
+    g_autofree char *moved = in_dir(&h->w, "moved");
+
+    g_assert_cmpint(g_unlink(sub), ==, 0);
+    g_assert_cmpint(g_rename(moved, sub), ==, 0);
+}
+
+/* A folder becomes a link to another place after the plan was made. */
+static void
+test_host_race(HostWorld *h, gconstpointer data)
+{
+    script_on(h->script, "PreRestore", replace_by_link, h);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "symbolic link");
+    put_link_back(h);
+    assert_as_before(h);
+}
+
+/* What stands in a file's place and is none cannot be set aside, and is not replaced. */
+static void
+test_host_in_the_way(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *target = g_build_filename(h->outside, "precious", NULL);
+
+    g_assert_cmpint(g_unlink(h->deep), ==, 0);
+    g_assert_cmpint(symlink(target, h->deep), ==, 0);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "in its place");
+    g_assert_true(g_file_test(h->deep, G_FILE_TEST_IS_SYMLINK));
+    g_assert_cmpint(g_unlink(h->deep), ==, 0);
+    put(h->deep, "deep now");
+    assert_as_before(h);
+}
+
+static void
+test_host_refused(HostWorld *h, gconstpointer event)
+{
+    script_refuse(h->script, event, 0, KVSS_E_WRITERERROR_NONRETRYABLE);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "refuses");
+    assert_text(h->db, "now");
+    assert_text(h->wal, "log of now");
+    assert_text(h->deep, "deep now");
+    g_assert_cmpuint(count_files(h->data), ==, 4);
+    assert_no_journals(h);
+}
+
+static void
+see_old_files(gpointer data)
+{
+    HostWorld *h = data;
+
+    assert_text(h->db, "now");
+    assert_text(h->wal, "log of now");
+}
+
+/* The VM fails after the files were written: they are back before their writer hears of it. */
+static void
+test_host_with_failing_vm(HostWorld *h, gconstpointer data)
+{
+    h->with_vm = true;
+    h->w.extra_file = "state.save";
+    script_on(h->script, "PostRestore", see_old_files, h);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "save image");
+    g_assert_cmpuint(script_count(h->script, "PostRestore"), ==, 1);
+    g_assert_false(is_registered(&h->w));
+    assert_as_before(h);
+}
+
+static void
+test_host_with_vm(HostWorld *h, gconstpointer data)
+{
+    h->with_vm = true;
+    restore_host_well(h, (KvssRestoreOptions){ 0 });
+    assert_text(h->db, "then");
+    g_assert_true(is_registered(&h->w));
+}
+
+static void
+test_host_damaged(HostWorld *h, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+    unsigned n;
+
+    make_host_set(h);
+    n = fixture_count(h->w.repo, "data");
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *pack = fixture_file(h->w.repo, "data", i);
+
+        fixture_flip(pack, 20);
+    }
+    g_assert_false(restore(&h->w, (KvssRestoreOptions){ .host_coordinator = h->coordinator },
+                           &result, &error));
+    g_assert_nonnull(error);
+    assert_as_before(h);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -539,7 +973,27 @@ main(int argc, char **argv)
     g_log_set_always_fatal(G_LOG_FATAL_MASK);
 #define TEST(name, function) g_test_add(name, World, NULL, world_set_up, function, world_tear_down)
     TEST("/restore/extents", test_extents);
+#define HOST_TEST_WITH(name, data, function) \
+    g_test_add(name, HostWorld, data, host_set_up, function, host_tear_down)
+#define HOST_TEST(name, function) HOST_TEST_WITH(name, NULL, function)
+    HOST_TEST("/restore/host/in-place", test_host_in_place);
+    HOST_TEST("/restore/host/keep-old", test_host_keep_old);
+    HOST_TEST("/restore/host/lost", test_host_lost);
+    HOST_TEST("/restore/host/dry-run", test_host_dry_run);
+    HOST_TEST("/restore/host/elsewhere", test_host_elsewhere);
+    HOST_TEST("/restore/host/elsewhere-link", test_host_elsewhere_link);
+    HOST_TEST("/restore/host/writer-absent", test_host_writer_absent);
+    HOST_TEST("/restore/host/hostile", test_host_hostile);
+    HOST_TEST("/restore/host/other-name", test_host_other_name);
+    HOST_TEST("/restore/host/twice", test_host_twice);
+    HOST_TEST("/restore/host/race", test_host_race);
+    HOST_TEST("/restore/host/in-the-way", test_host_in_the_way);
+    HOST_TEST_WITH("/restore/host/refuses-pre", "PreRestore", test_host_refused);
+    HOST_TEST_WITH("/restore/host/refuses-post", "PostRestore", test_host_refused);
+    HOST_TEST("/restore/host/damaged", test_host_damaged);
     if (tool) {
+        HOST_TEST("/restore/host/with-vm", test_host_with_vm);
+        HOST_TEST("/restore/host/with-failing-vm", test_host_with_failing_vm);
         TEST("/restore/whole", test_whole);
         TEST("/restore/again", test_again);
         TEST("/restore/elsewhere", test_elsewhere);

@@ -1,7 +1,7 @@
 /*
  * walk.h - which files a file set means, right now
  *
- * Private to provider/files. Folders are gone by descriptor, and no symbolic link is
+ * For provider/files and for the restore. Folders are gone by descriptor, and no symbolic link is
  * followed: what is found is below the folder that was declared. Other file systems
  * that are mounted below it belong to it.
  */
