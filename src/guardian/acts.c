@@ -331,15 +331,22 @@ kvss_act_describe(const KvssAct *act)
 }
 
 unsigned
-kvss_act_urgency(KvssActKind kind)
+kvss_act_urgency(const KvssAct *act)
 {
-    return kinds[kind].urgency;
+    return kvss_act_is_last(act) ? G_MAXUINT : kinds[act->kind].urgency;
 }
 
 bool
-kvss_act_is_apart(KvssActKind kind)
+kvss_act_is_apart(const KvssAct *act)
 {
-    return kind == KVSS_ACT_PROGRAM;
+    return act->kind == KVSS_ACT_PROGRAM && !kvss_act_is_last(act);
+}
+
+bool
+kvss_act_is_last(const KvssAct *act)
+{
+    return act->kind == KVSS_ACT_PROGRAM
+        && g_str_equal(detail(act->details, "event"), "post-restore");
 }
 
 bool

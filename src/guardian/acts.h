@@ -48,12 +48,17 @@ bool kvss_act_kind_from_name(const char *name, KvssActKind *out_kind);
 char *kvss_act_describe(const KvssAct *act);
 
 /** 0 is undone first. */
-unsigned kvss_act_urgency(KvssActKind kind);
+unsigned kvss_act_urgency(const KvssAct *act);
 /**
  * True if the undo is somebody else's program, which takes as long as it likes: it is
- * undone beside the others, and nobody waits for it.
+ * undone beside the others, and nobody waits for it. Not in a restore: see is_last.
  */
-bool kvss_act_is_apart(KvssActKind kind);
+bool kvss_act_is_apart(const KvssAct *act);
+/**
+ * True if the act may be undone only when all others have been: a writer of the host
+ * that is told that a restore was taken back may use its files again at once.
+ */
+bool kvss_act_is_last(const KvssAct *act);
 /** True if the act needs libvirt to be undone. */
 bool kvss_act_needs_host(KvssActKind kind);
 

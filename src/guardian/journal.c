@@ -351,7 +351,7 @@ static gint
 compare_urgency(gconstpointer a, gconstpointer b)
 {
     const KvssAct *one = *(KvssAct *const *) a, *two = *(KvssAct *const *) b;
-    unsigned u1 = kvss_act_urgency(one->kind), u2 = kvss_act_urgency(two->kind);
+    unsigned u1 = kvss_act_urgency(one), u2 = kvss_act_urgency(two);
 
     if (u1 != u2)
         return u1 < u2 ? -1 : 1;
@@ -406,9 +406,9 @@ kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHa
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
 
-        if (kvss_act_is_apart(act->kind))
+        if (kvss_act_is_apart(act))
             continue;
-        if (is_skipped(act, skip)
+        if (is_skipped(act, skip) || (!all && kvss_act_is_last(act))
             || !finish_act(journal, act, content.is_forward, host, patience_s, told, data,
                            error && !*error ? error : NULL))
             all = false;
@@ -473,7 +473,7 @@ kvss_journal_start_apart(KvssJournal *journal, GHashTable *skip, KvssUndoTold to
     for (guint i = 0; i < apart->content.open->len; i++) {
         KvssAct *act = g_ptr_array_index(apart->content.open, i);
 
-        if (!kvss_act_is_apart(act->kind))
+        if (!kvss_act_is_apart(act))
             continue;
         if (is_skipped(act, skip))
             apart->ok = false;

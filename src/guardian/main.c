@@ -108,7 +108,7 @@ is_anybody_waiting(Guardian *guardian)
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
 
-        if (kvss_act_needs_host(act->kind) || kvss_act_is_apart(act->kind))
+        if (kvss_act_needs_host(act->kind) || act->kind == KVSS_ACT_PROGRAM)
             return true;
     }
     return false;

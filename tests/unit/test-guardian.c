@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -366,7 +367,7 @@ make_program(Fixture *f, const char *more)
 }
 
 static KvssActId
-begin_program(KvssRun *run, const char *path)
+begin_program_for(KvssRun *run, const char *path, const char *event)
 {
     JsonObject *details = json_object_new();
     JsonArray *components = json_array_new();
@@ -376,11 +377,17 @@ begin_program(KvssRun *run, const char *path)
     json_object_set_string_member(details, "name", "sqlite");
     json_object_set_string_member(details, "path", path);
     json_object_set_string_member(details, "set_id", ID);
-    json_object_set_string_member(details, "event", "abort");
+    json_object_set_string_member(details, "event", event);
     json_object_set_array_member(details, "components", components);
     act = kvss_run_act_begin(run, KVSS_ACT_PROGRAM, details, NULL);
     g_assert_cmpuint(act, !=, 0);
     return act;
+}
+
+static KvssActId
+begin_program(KvssRun *run, const char *path)
+{
+    return begin_program_for(run, path, "abort");
 }
 
 /* What it was told, one line a call; "" when nothing. Free with g_free. */
@@ -545,6 +552,76 @@ test_claim(Fixture *f, gconstpointer data)
     kvss_run_free(second);
 }
 
+/* ---- files that are told by more than their name ---- */
+
+static void
+test_file_of_another(Fixture *f, gconstpointer data)
+{
+    g_autoptr(KvssRun) run = begin(f);
+    g_autofree char *ours = g_build_filename(f->state, "ours", NULL);
+    g_autofree char *theirs = g_build_filename(f->state, "theirs", NULL);
+    g_autofree char *full = g_build_filename(f->state, "full", NULL);
+    g_autofree char *inside = g_build_filename(full, "inside", NULL);
+    g_autofree char *empty = g_build_filename(f->state, "empty", NULL);
+    const char *const files[] = { ours, theirs }, *const folders[] = { full, empty };
+    g_autoptr(GError) error = NULL;
+
+    for (int i = 0; i < 2; i++) {
+        JsonObject *details = details_path(files[i]);
+        struct stat st;
+
+        g_assert_true(g_file_set_contents(files[i], "x", 1, NULL));
+        g_assert_cmpint(stat(files[i], &st), ==, 0);
+        json_object_set_int_member(details, "device", (gint64) st.st_dev);
+        json_object_set_int_member(details, "inode", (gint64) st.st_ino + i);
+        g_assert_cmpuint(kvss_run_act_begin(run, KVSS_ACT_FILE, details, NULL), >, 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        JsonObject *details = details_path(folders[i]);
+
+        json_object_set_boolean_member(details, "folder", TRUE);
+        g_assert_cmpuint(kvss_run_act_begin(run, KVSS_ACT_FILE, details, NULL), >, 0);
+        g_assert_cmpint(g_mkdir(folders[i], 0700), ==, 0);
+    }
+    g_assert_true(g_file_set_contents(inside, "x", 1, NULL));
+    g_assert_true(kvss_run_finish(run, &error));
+    g_assert_no_error(error);
+    g_assert_false(exists(ours));
+    g_assert_true(exists(theirs));
+    g_assert_true(exists(inside));
+    g_assert_false(exists(empty));
+}
+
+/* A restore is taken back: its writer hears of it when its files are back, and only then. */
+static void
+test_program_last(Fixture *f, gconstpointer can_put_back)
+{
+    g_autofree char *from = g_build_filename(f->state, "data/db", NULL);
+    g_autofree char *to = g_build_filename(f->state, "data/db.kvss-old", NULL);
+    g_autofree char *folder = g_path_get_dirname(from), *text = NULL;
+    g_autofree char *check = g_strdup_printf("test -f %s || exit 1", from);
+    g_autofree char *program = make_program(f, check);
+    g_autoptr(GError) error = NULL;
+    JsonObject *aside = json_object_new();
+    KvssRun *run = begin(f);
+    KvssRecoveryReport report;
+
+    g_assert_cmpint(g_mkdir(folder, 0755), ==, 0);
+    g_assert_true(g_file_set_contents(to, "old", -1, NULL));
+    g_assert_cmpuint(begin_program_for(run, program, "post-restore"), >, 0);
+    json_object_set_string_member(aside, "from", from);
+    json_object_set_string_member(aside, "to", to);
+    g_assert_cmpuint(kvss_run_act_begin(run, KVSS_ACT_ASIDE, aside, NULL), >, 0);
+    if (!can_put_back) /* a folder with something in it cannot be replaced */
+        g_assert_cmpint(g_mkdir_with_parents(from, 0755), ==, 0);
+    kvss_run_free(run);
+    g_assert_true(kvss_recovery_run(f->state, false, 0, &report, &error));
+    text = told(f);
+    g_assert_cmpint(strstr(text, "post-restore") != NULL, ==, can_put_back != NULL);
+    g_assert_cmpuint(report.left->len, ==, can_put_back ? 0 : 1);
+    kvss_recovery_report_clear(&report);
+}
+
 /* A run that died claims nothing: its journal lies there and nobody holds it. */
 static void
 test_claim_of_the_dead(Fixture *f, gconstpointer data)
@@ -579,6 +656,11 @@ main(int argc, char **argv)
     ADD("program-death", test_program_death);
     ADD("program-not-trusted", test_program_not_trusted);
     ADD("program-refuses", test_program_refuses);
+    ADD("file-of-another", test_file_of_another);
+    g_test_add("/guardian/program-last", Fixture, "yes", fixture_set_up, test_program_last,
+               fixture_tear_down);
+    g_test_add("/guardian/program-last-waits", Fixture, NULL, fixture_set_up, test_program_last,
+               fixture_tear_down);
     ADD("torn-journal", test_torn_journal);
     ADD("damaged-journal", test_damaged_journal);
     ADD("claim", test_claim);

@@ -11,7 +11,6 @@
 #include "provider/files/files-provider.h"
 #include "base/beneath.h"
 #include "base/fd.h"
-#include "guardian/acts-restore.h"
 #include "guardian/run.h"
 #include "provider/files/place.h"
 #include "provider/files/walk.h"
@@ -473,14 +472,12 @@ files_post_final_commit(KvssProvider *p, KvssSnapshotSet *set, GError **error)
 /* ---- the end ---- */
 
 static void
-remove_place(KvssRun *run, const Place *place)
+remove_place(KvssRun *run, Place *place)
 {
     g_autoptr(GError) problem = NULL;
-    bool ok = place->act && run ? kvss_run_act_undo(run, place->act, &problem)
-                                : kvss_act_remove_tree(place->path, &problem);
 
-    if (!ok)
-        g_warning("%s: %s", place->path, problem ? problem->message : "could not be removed");
+    if (!place_remove(place, run, &problem))
+        g_warning("%s", problem->message);
 }
 
 static void

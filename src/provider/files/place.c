@@ -4,7 +4,7 @@
 #include "provider/files/place.h"
 #include "base/beneath.h"
 #include "base/fd.h"
-#include "base/error.h"
+#include "guardian/acts-restore.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,14 +68,31 @@ int
 place_make_file(Place *place, char **out_path, GError **error)
 {
     g_autofree char *name = g_strdup_printf("%u", ++place->last);
-    int fd = openat(place->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd;
 
+    if (g_atomic_int_get(&place->is_closed)) {
+        kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED, "the set was given up");
+        return -1;
+    }
+    fd = openat(place->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         kvss_throw_errno(error, errno, "create %s/%s", place->path, name);
         return -1;
     }
     *out_path = g_build_filename(place->path, name, NULL);
     return fd;
+}
+
+/* A file that was being made when the place was closed comes between at most once. */
+bool
+place_remove(Place *place, KvssRun *run, GError **error)
+{
+    g_atomic_int_set(&place->is_closed, 1);
+    if (!kvss_act_remove_tree(place->path, NULL) && !kvss_act_remove_tree(place->path, error))
+        return false;
+    if (place->act && run)
+        kvss_run_act_end(run, place->act);
+    return true;
 }
 
 bool

@@ -16,6 +16,7 @@ typedef struct {
     int fd;
     KvssActId act; /* 0: goes with the run's work folder */
     unsigned last; /* number of the newest file in it */
+    gint is_closed; /* atomic: nothing is made in it any more */
 } Place;
 
 /** The one in the work folder. */
@@ -28,6 +29,14 @@ Place *place_new_in_run(KvssRun *run, GError **error);
  * an error: they cannot. @number makes its name unique in the run.
  */
 Place *place_new_beside(KvssRun *run, const char *folder, unsigned number, GError **error);
+
+/**
+ * place_remove:
+ *
+ * Nothing is made in it from here on, and what is there goes. Threads: any, also while
+ * another one makes a file in it: that one file may be left for the next call.
+ */
+bool place_remove(Place *place, KvssRun *run, GError **error);
 
 /** Frees; what is in it stays. */
 void place_free(Place *place);
