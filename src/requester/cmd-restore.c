@@ -328,6 +328,7 @@ gather_host_writers(KvssRequester *requester, KvssRestoreOptions *request, GErro
     request->host_coordinator
         = kvss_requester_new_coordinator(requester, request->host, nobody, error);
     return request->host_coordinator
+           && kvss_requester_take_host_writers(requester, request->host_coordinator, NULL, error)
            && kvss_coordinator_gather(request->host_coordinator, error);
 }
 

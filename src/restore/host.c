@@ -78,22 +78,24 @@ find_writer(const Plan *plan, PlanHost *host, GError **error)
 {
     KvssCoordinator *coordinator = plan->options->host_coordinator;
     GPtrArray *writers = coordinator ? kvss_coordinator_writers(coordinator) : NULL;
-    bool is_here = false;
+    const char *why = "its writer is not here";
 
     for (guint i = 0; writers && i < writers->len; i++) {
         KvssWriter *writer = g_ptr_array_index(writers, i);
 
-        if (g_ascii_strcasecmp(writer->ops->class_id, host->stored->writer) != 0
-            || kvss_writer_has_dropped_out(writer))
+        if (g_ascii_strcasecmp(writer->ops->class_id, host->stored->writer) != 0)
             continue;
-        is_here = true;
+        if (kvss_writer_has_dropped_out(writer)) {
+            why = "its writer cannot say what it has";
+            continue;
+        }
+        why = "its writer does not have this component now";
         host->writer = writer;
         host->live = find_declared(writer, host->stored->component);
         if (host->live)
             return true;
     }
-    return throw_absent(host, is_here ? "its writer does not have this component here now"
-                                      : "its writer is not here", error);
+    return throw_absent(host, why, error);
 }
 
 static bool
