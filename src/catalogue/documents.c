@@ -172,9 +172,12 @@ check_vm(GTree *failed, const KvssManifestVm *vm, GError **error)
 static bool
 check_all(GTree *failed, const KvssManifest *manifest, GError **error)
 {
-    for (guint i = 0; i < manifest->vms->len; i++)
-        if (!check_vm(failed, g_ptr_array_index(manifest->vms, i), error))
-            return false;
+    const GPtrArray *lists[] = { manifest->vms, manifest->components };
+
+    for (guint l = 0; l < G_N_ELEMENTS(lists); l++)
+        for (guint i = 0; i < lists[l]->len; i++)
+            if (!check_vm(failed, g_ptr_array_index(lists[l], i), error))
+                return false;
     return true;
 }
 
@@ -182,7 +185,7 @@ static bool
 check_named(GTree *failed, const KvssManifest *manifest, const char *const *vms, GError **error)
 {
     for (; *vms; vms++) {
-        const KvssManifestVm *vm = kvss_manifest_find_vm(manifest, *vms, error);
+        const KvssManifestVm *vm = kvss_manifest_find(manifest, *vms, error);
 
         if (!vm || !check_vm(failed, vm, error))
             return false;
