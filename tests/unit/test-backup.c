@@ -155,7 +155,7 @@ assert_documents(Fixture *f, const KvssBackup *backup, const char *component)
 {
     static const char *const expected[] = {
         "vss/backup-components.xml",
-        "vss/writer-0b5e1d0c-6d3c-4a52-9c5e-4b6a7a6f5a01.xml",
+        "vss/writer-66841cd4-6ded-4f4b-8f17-fd23f8ddc3de.xml",
     };
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) paths = kvss_backup_documents(f->repository, backup, &error);
