@@ -406,16 +406,15 @@ class EightGuests(LabCase):
         return FREEZE_LIMIT + 2 if guest is not self.db else 30
 
     def regain_agents(self):
-        """libvirt loses sight of an agent that comes back while a job runs; a new libvirtd sees it."""
+        """libvirt loses sight of an agent that comes back while a job runs, or that was reached without it; it sees one
+        that opens its port anew."""
         def answers(guest):
             return virsh("qemu-agent-command", guest.name, "--timeout", "2", '{"execute":"guest-ping"}', check=False)[0] == 0
 
-        if all(answers(guest) for guest in self.frozen):
-            return
-        stop_libvirtd()
-        start_libvirtd()
         for guest in self.frozen:
-            wait_until("agent of " + guest.name, lambda: answers(guest), 60)
+            if not answers(guest):
+                guest.signal_agent("KILL")
+                wait_until("agent of " + guest.name, lambda guest=guest: answers(guest), 60)
 
     def rounds(self, faults):
         """Every round that fails is told, and the next one begins with new guests."""

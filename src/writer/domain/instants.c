@@ -168,7 +168,8 @@ tell_times(const KvssVm *vm)
             ", cut asked %" G_GINT64_FORMAT ", cut %" G_GINT64_FORMAT ", thaw asked %" G_GINT64_FORMAT
             ", thawed %" G_GINT64_FORMAT,
             kvss_domain_name(vm->domain), vm->freeze_call_us, vm->component->frozen_us,
-            vm->cut_call_us, vm->cut_done_us, vm->component->thawed_us, g_get_monotonic_time());
+            vm->cut_call_us, vm->cut_done_us, vm->component->thawed_us,
+            vm->freeze_call_us + (gint64) (vm->component->freeze_ms * 1000));
 }
 
 /*
@@ -188,14 +189,17 @@ kvss_vm_thaw(KvssVm *vm, GError **error)
         give_up_thaw(vm, NULL);
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_AGENT, "possibly frozen");
     }
-    if (!kvss_agent_thaw(vm->domain, thaw_call_limit_s(vm), &n_thawed, error)
-        || !check_thawed(vm, n_thawed, error)) {
+    if (!kvss_agent_thaw(vm->domain, thaw_call_limit_s(vm), &n_thawed, error)) {
+        give_up_thaw(vm, error);
+        return false;
+    }
+    vm->component->freeze_ms = (double) (g_get_monotonic_time() - vm->freeze_call_us) / 1000;
+    if (!check_thawed(vm, n_thawed, error)) {
         give_up_thaw(vm, error);
         return false;
     }
     /* Up to the moment when the thaw was asked for, the guest was surely frozen. */
     vm->component->thawed_us = call_us;
-    vm->component->freeze_ms = (double) (g_get_monotonic_time() - vm->freeze_call_us) / 1000;
     tell_times(vm);
     if (!kvss_run_disarm(vm->run, vm->freeze_act, error))
         return false;
