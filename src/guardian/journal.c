@@ -98,7 +98,7 @@ kvss_journal_create(const char *folder, const char *id, const char *purpose, con
         kvss_throw_errno(error, errno, "create journal %s", path);
         return NULL;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    if (flock(fd, LOCK_EX) < 0) { /* whoever looks holds it for a moment only */
         kvss_throw_errno(error, errno, "lock journal %s", path);
         (void) unlink(path);
         return NULL;

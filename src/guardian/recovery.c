@@ -2,10 +2,13 @@
  * recovery.c - what dead runs left behind, found and undone
  */
 #include "guardian/recovery.h"
+#include "base/fd.h"
 #include "guardian/journal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 /* A guest that does not answer is not waited for: the report names it. */
@@ -29,7 +32,7 @@ is_alive(const char *journal_path)
     return kvss_journal_is_held(alive);
 }
 
-/* True once nobody holds the journal; a live run is not waited for. */
+/* True once nobody holds the journal; a live run, which may not hold it yet, is not waited for. */
 static bool
 wait_for_guardian(const char *path, unsigned wait_s)
 {
@@ -40,7 +43,7 @@ wait_for_guardian(const char *path, unsigned wait_s)
             return false;
         g_usleep(POLL_INTERVAL_US);
     }
-    return true;
+    return !is_alive(path);
 }
 
 static void
@@ -118,13 +121,15 @@ recover_one(const char *path, bool dry_run, unsigned wait_s, KvssRecoveryReport 
     }
 }
 
+/* Under its lock: a run that begins holds it before it has a journal, and looks again when it gets it. */
 static void
 remove_stale_sign(const char *path)
 {
     g_autofree char *stem = g_strndup(path, strlen(path) - strlen(".alive"));
     g_autofree char *journal = g_strconcat(stem, ".journal", NULL);
+    kvss_autofd int fd = open(path, O_RDWR | O_CLOEXEC);
 
-    if (access(journal, F_OK) < 0 && !kvss_journal_is_held(path))
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && access(journal, F_OK) < 0)
         (void) unlink(path);
 }
 
@@ -133,18 +138,19 @@ kvss_recovery_run(const char *state_dir, bool dry_run, unsigned wait_s,
                   KvssRecoveryReport *out_report, GError **error)
 {
     g_autofree char *folder = g_build_filename(state_dir, "journals", NULL);
-    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    g_autoptr(GError) trouble = NULL;
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, &trouble);
     const char *name;
 
     memset(out_report, 0, sizeof *out_report);
     out_report->found = g_ptr_array_new_with_free_func(g_free);
     out_report->undone = g_ptr_array_new_with_free_func(g_free);
     out_report->left = g_ptr_array_new_with_free_func(g_free);
-    if (!dir) {
-        if (access(folder, F_OK) < 0 && errno == ENOENT)
-            return true;
-        return kvss_throw_errno(error, errno, "cannot look for interrupted runs in %s", folder);
-    }
+    if (g_error_matches(trouble, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+        return true;
+    if (!dir)
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
+                          "cannot look for interrupted runs: %s", trouble->message);
     while ((name = g_dir_read_name(dir))) {
         g_autofree char *path = g_build_filename(folder, name, NULL);
 

@@ -52,9 +52,21 @@ make_folder(const char *path, unsigned mode, GError **error)
     return kvss_throw_errno(error, errno, "make folder %s", path);
 }
 
+/* Is what is open here still what the path names? */
+static bool
+is_at(int fd, const char *path)
+{
+    struct stat open_one, named;
+
+    return fstat(fd, &open_one) == 0 && stat(path, &named) == 0
+        && open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
+}
+
 /*
  * flock()ed by this process alone (the journal's lock is shared with the
  * guardian), so that recovery can tell a live run from a guardian cleaning up.
+ * Recovery removes signs without a journal: one that was taken from under our
+ * hands before it was locked is made again.
  */
 static bool
 run_show_alive(KvssRun *run, const char *journals, GError **error)
@@ -62,11 +74,15 @@ run_show_alive(KvssRun *run, const char *journals, GError **error)
     g_autofree char *journal = g_strdup_printf("%s/%s.journal", journals, run->id);
 
     run->alive_path = kvss_journal_alive_path(journal);
-    run->alive_fd = open(run->alive_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (run->alive_fd < 0)
-        return kvss_throw_errno(error, errno, "create %s", run->alive_path);
-    if (flock(run->alive_fd, LOCK_EX | LOCK_NB) < 0)
-        return kvss_throw_errno(error, errno, "lock %s", run->alive_path);
+    do {
+        kvss_fd_clear(&run->alive_fd);
+        run->alive_fd = open(run->alive_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (run->alive_fd < 0)
+            return kvss_throw_errno(error, errno, "create %s", run->alive_path);
+        /* Whoever looks holds it for a moment only. */
+        if (flock(run->alive_fd, LOCK_EX) < 0)
+            return kvss_throw_errno(error, errno, "lock %s", run->alive_path);
+    } while (!is_at(run->alive_fd, run->alive_path));
     return true;
 }
 

@@ -25,6 +25,7 @@
 typedef struct {
     char *state;
     KvssHost *host;
+    int is_over;
 } Fixture;
 
 static void
@@ -516,6 +517,53 @@ test_program_refuses(Fixture *f, gconstpointer data)
     g_assert_true(exists(journal));
 }
 
+/* ---- beginning while others look ---- */
+
+static gpointer
+look_all_the_time(gpointer data)
+{
+    Fixture *f = data;
+
+    while (!g_atomic_int_get(&f->is_over)) {
+        KvssRecoveryReport report = { 0 };
+
+        g_assert_true(kvss_recovery_run(f->state, false, 0, &report, NULL));
+        g_assert_cmpuint(report.found->len, ==, 0);
+        kvss_recovery_report_clear(&report);
+    }
+    return NULL;
+}
+
+/* A run that begins while recovery looks keeps its journal and its sign of life. */
+static void
+begin_and_look(Fixture *f)
+{
+    g_autofree char *id = g_uuid_string_random();
+    g_autofree char *journal = g_strdup_printf("%s/journals/%s.journal", f->state, id);
+    g_autofree char *alive = g_strdup_printf("%s/journals/%s.alive", f->state, id);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssRun) run = kvss_run_begin(f->state, NULL, f->host, id, "backup", &error);
+
+    g_assert_no_error(error);
+    g_assert_true(kvss_journal_is_held(journal));
+    g_assert_true(kvss_journal_is_held(alive));
+    g_assert_true(kvss_run_finish(run, NULL));
+}
+
+static void
+test_begin_while_others_look(Fixture *f, gconstpointer data)
+{
+    GThread *threads[3];
+
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("look", look_all_the_time, f);
+    for (guint i = 0; i < 300; i++)
+        begin_and_look(f);
+    g_atomic_int_set(&f->is_over, 1);
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+}
+
 /* ---- claims ---- */
 
 #define OTHER_ID "22222222-2222-4333-8444-555555555555"
@@ -663,6 +711,7 @@ main(int argc, char **argv)
                fixture_tear_down);
     ADD("torn-journal", test_torn_journal);
     ADD("damaged-journal", test_damaged_journal);
+    ADD("begin-while-others-look", test_begin_while_others_look);
     ADD("claim", test_claim);
     ADD("claim-of-the-dead", test_claim_of_the_dead);
     return g_test_run();
