@@ -242,7 +242,7 @@ content_add_act(KvssJournalContent *content, JsonObject *line, GError **error)
 static void
 content_end_act(KvssJournalContent *content, uint64_t id)
 {
-    for (guint i = 0; i < content->open->len; i++) {
+    for (guint i = content->open->len; i-- > 0;) { /* mostly it began lately */
         if (((KvssAct *) g_ptr_array_index(content->open, i))->id == id) {
             g_ptr_array_remove_index(content->open, i);
             return;
