@@ -304,6 +304,7 @@ detach(void)
     int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU };
 
     (void) setsid();
+    (void) signal(SIGCHLD, SIG_DFL); /* a writer's end must be seen */
     for (gsize i = 0; i < G_N_ELEMENTS(signals); i++)
         (void) signal(signals[i], SIG_IGN);
     if (chdir("/") < 0)

@@ -182,14 +182,15 @@ check_output(const Child *child, GError **error)
                          "said more than %u bytes", KVSS_PROGRAM_OUTPUT_MAX);
 }
 
-/* It stays a zombie: see the top. */
+/* It stays a zombie, see the top; but where this process ignores SIGCHLD nothing is left of it. */
 static bool
 has_ended(const Child *child)
 {
     siginfo_t info = { 0 };
 
-    return waitid(P_PID, (id_t) child->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0
-           && info.si_pid != 0;
+    if (waitid(P_PID, (id_t) child->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+        return errno == ECHILD;
+    return info.si_pid != 0;
 }
 
 static int
@@ -247,18 +248,24 @@ ask_to_end(Child *child)
     (void) listen_to(child, deadline_us, 0, NULL, NULL);
 }
 
-/* Ends whatever is left of the group, and the program with it. Returns: its wait status. */
-static int
-child_end(Child *child)
+/*
+ * Ends whatever is left of the group, and the program with it. False: how it ended is
+ * not known, and nothing was ended, since its number may be somebody else's by now.
+ */
+static bool
+child_end(Child *child, int *out_status)
 {
-    int status = 0;
+    siginfo_t info = { 0 };
 
+    if (waitid(P_PID, (id_t) child->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+        return false;
     /* Before setsid() it is no group yet, and nothing but itself. */
     (void) kill(-child->pid, SIGKILL);
     (void) kill(child->pid, SIGKILL);
-    while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    return status;
+    while (waitpid(child->pid, out_status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    return true;
 }
 
 static void
@@ -334,13 +341,18 @@ call(Child *child, unsigned limit_ms, GCancellable *cancellable, KvssProgramEnd 
     gint64 deadline_us
         = limit_ms ? g_get_monotonic_time() + (gint64) limit_ms * 1000 : G_MAXINT64;
     bool ok = listen_to(child, deadline_us, limit_ms, cancellable, error);
-    int status;
+    int status = 0;
+    bool is_known;
 
     if (!ok)
         ask_to_end(child);
-    status = child_end(child);
+    is_known = child_end(child, &status);
     if (!ok)
         return false;
+    if (!is_known)
+        return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_FAILED,
+                          "how it ended is not known: this process ignores SIGCHLD, or waits for "
+                          "all its children elsewhere");
     (void) take(child->out_fd, child->out, KVSS_PROGRAM_OUTPUT_MAX);
     (void) take_words(child);
     if (!check_output(child, error))
@@ -364,8 +376,6 @@ kvss_program_call(const char *path, const char *event, const char *set_id, GByte
     ok = child_start(&child, path, event, set_id, input, error);
     if (ok)
         ok = call(&child, limit_ms, cancellable, out_end, error);
-    else if (child.pid > 0)
-        (void) child_end(&child);
     child_clear(&child);
     return ok;
 }

@@ -59,7 +59,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KvssProgramEnd, kvss_program_end_clear)
  * SIGTERM to the whole group, and SIGKILL after a grace; also when this thread dies.
  * True: it ended by itself or by a signal of others, see @out_end.
  *
- * Errors: those of kvss_program_check(); KVSS_HOST_ERROR_FAILED (cannot be run),
+ * The process must not ignore SIGCHLD, nor wait for all its children elsewhere: how
+ * the program ended could not be seen, and that is an error.
+ *
+ * Errors: those of kvss_program_check(); KVSS_HOST_ERROR_FAILED (cannot be run, end unseen),
  * INVALID (said too much), TIMED_OUT; KVSS_IO_ERROR_CANCELLED.
  * Blocks: until it has ended. Threads: any.
  */

@@ -49,6 +49,8 @@ kvss_signals_cancel(GCancellable *cancellable)
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 
     (void) signal(SIGPIPE, SIG_IGN);
+    /* Who started us may have ignored it, and that is inherited: no child's end would be seen. */
+    (void) signal(SIGCHLD, SIG_DFL);
     if (!g_unix_open_pipe(pipe_fds, FD_CLOEXEC, NULL))
         return; /* without a pipe a signal ends us, and the guardian puts things back */
     g_thread_unref(g_thread_new("signals", wait_for_signals, cancellable));
