@@ -180,6 +180,22 @@ kvss_run_claim(KvssRun *run, const char *id, const char *name, GError **error)
     return kvss_claims_add(run->journal, id, name, error);
 }
 
+bool
+kvss_run_claim_component(KvssRun *run, const char *id, KvssComponent *component, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (kvss_run_claim(run, id, component->display_name, &local))
+        return true;
+    kvss_component_fail(component,
+                        g_error_matches(local, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY)
+                            ? KVSS_E_SNAPSHOT_SET_IN_PROGRESS
+                            : KVSS_E_WRITERERROR_RETRYABLE,
+                        "%s", local->message);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
 /* ---- acts ---- */
 
 KvssActId
@@ -216,11 +232,13 @@ run_give_up(KvssRun *run, KvssActId id)
 }
 
 static KvssAct *
-run_find_act(KvssRun *run, KvssActId id)
+run_find_act(KvssRun *run, KvssActId id, guint *out_index)
 {
-    for (guint i = 0; i < run->open->len; i++) {
+    /* What is ended began lately, mostly: a restore of many files has many older ones. */
+    for (guint i = run->open->len; i-- > 0;) {
         KvssAct *act = g_ptr_array_index(run->open, i);
 
+        *out_index = i;
         if (act->id == id)
             return act;
     }
@@ -232,13 +250,14 @@ kvss_run_act_end(KvssRun *run, KvssActId id)
 {
     g_autoptr(GError) error = NULL;
     KvssAct *act;
+    guint index;
 
     g_mutex_lock(&run->lock);
-    act = run_find_act(run, id);
+    act = run_find_act(run, id, &index);
     if (act) {
         if (!kvss_journal_write_end(run->journal, id, &error))
             g_warning("%s", error->message);
-        g_ptr_array_remove(run->open, act);
+        g_ptr_array_remove_index(run->open, index);
     }
     g_mutex_unlock(&run->lock);
 }
@@ -248,10 +267,11 @@ kvss_run_act_undo(KvssRun *run, KvssActId id, GError **error)
 {
     KvssAct copy = { 0 };
     KvssAct *act;
+    guint index;
     bool ok;
 
     g_mutex_lock(&run->lock);
-    act = run_find_act(run, id);
+    act = run_find_act(run, id, &index);
     if (act) {
         copy = *act;
         json_object_ref(copy.details);

@@ -14,6 +14,7 @@
 
 #include "guardian/acts.h"
 #include "guardian/run-life.h"
+#include "vss/component.h"
 
 #include <json-glib/json-glib.h>
 
@@ -32,6 +33,10 @@ typedef uint64_t KvssActId;
  */
 bool kvss_run_claim(KvssRun *run, const char *id, const char *name, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/** The same for a component, which fails: VSS_E_SNAPSHOT_SET_IN_PROGRESS when it is in use. */
+bool kvss_run_claim_component(KvssRun *run, const char *id, KvssComponent *component,
+                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
  * kvss_run_start_guardian:

@@ -802,6 +802,52 @@ test_journal_late(void)
     fixture_free(f);
 }
 
+/* The component is another run's: this one fails, and the program hears nothing of its end. */
+static void
+test_in_use(void)
+{
+    g_autoptr(Fixture) f = fixture_new(1);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *told = NULL;
+    KvssRun *other;
+    Journal j;
+
+    journal_begin(&j, f);
+    other = kvss_run_begin(j.state, NULL, j.host, "another-run", "restore", &error);
+    g_assert_no_error(error);
+    g_assert_true(kvss_run_claim(other, CLASS_ID ":c0", "test:c0", &error));
+    g_assert_false(backup(f, &error));
+    g_assert_nonnull(strstr(error->message, "test:c0: test:c0 is in use by another run (restore"));
+    g_assert_cmphex(kvss_coordinator_failure(f->c), ==, KVSS_E_SNAPSHOT_SET_IN_PROGRESS);
+    g_assert_true(kvss_run_finish(j.run, NULL));
+    g_clear_pointer(&f->c, kvss_coordinator_free);
+    told = get(f, "told");
+    g_assert_cmpstr(told, ==, "identify\n");
+    g_assert_true(kvss_run_finish(other, NULL));
+    kvss_run_free(other);
+    journal_end(&j);
+    f->c = kvss_coordinator_new();
+}
+
+/* Where the process ignores SIGCHLD how a program ended is lost: never a success, and no wait. */
+static void
+test_end_unseen(void)
+{
+    g_autoptr(Fixture) f = fixture_new(1);
+    g_autoptr(GError) error = NULL;
+    gint64 start_us;
+
+    g_assert_true(select_all(f, &error));
+    g_assert_true(kvss_coordinator_prepare_for_backup(f->c, &error));
+    misbehave(f, "prepare-for-snapshot", "exit 75\n");
+    start_us = g_get_monotonic_time();
+    (void) signal(SIGCHLD, SIG_IGN);
+    g_assert_false(kvss_coordinator_do_snapshot_set(f->c, &error));
+    (void) signal(SIGCHLD, SIG_DFL);
+    g_assert_nonnull(strstr(error->message, "SIGCHLD"));
+    g_assert_cmpint(g_get_monotonic_time() - start_us, <, 20 * G_USEC_PER_SEC);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -830,5 +876,7 @@ main(int argc, char **argv)
     g_test_add_func("/program-writer/journal", test_journal);
     g_test_add_func("/program-writer/journal-failure", test_journal_failure);
     g_test_add_func("/program-writer/journal-late", test_journal_late);
+    g_test_add_func("/program-writer/in-use", test_in_use);
+    g_test_add_func("/program-writer/end-unseen", test_end_unseen);
     return g_test_run();
 }

@@ -417,7 +417,7 @@ kvss_vm_pre_restore(KvssHost *host, KvssSnapshotSet *set, GError **error)
         GError *problem = NULL;
 
         if (!kvss_check_cancelled(set->cancellable, &problem)
-            || !kvss_vm_claim(component, set, &problem)
+            || !kvss_run_claim_component(set->run, component->name, component, &problem)
             || !component_aside(host, set, component, &problem))
             return throw_taken_back(set, component, problem, error);
     }

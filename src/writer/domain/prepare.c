@@ -154,22 +154,6 @@ prepare_live(KvssVm *vm, GError **error)
 }
 
 bool
-kvss_vm_claim(KvssComponent *component, KvssSnapshotSet *set, GError **error)
-{
-    g_autoptr(GError) local = NULL;
-
-    if (kvss_run_claim(set->run, component->name, component->display_name, &local))
-        return true;
-    kvss_component_fail(component,
-                        g_error_matches(local, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY)
-                            ? KVSS_E_SNAPSHOT_SET_IN_PROGRESS
-                            : KVSS_E_WRITERERROR_RETRYABLE,
-                        "%s", local->message);
-    g_propagate_error(error, g_steal_pointer(&local));
-    return false;
-}
-
-bool
 kvss_vm_prepare(KvssVm *vm, KvssRun *run, unsigned number, GError **error)
 {
     vm->run = run;

@@ -199,9 +199,12 @@ look_again(KvssVm *vm, GError **error)
 static bool
 claim_all(GPtrArray *vms, KvssSnapshotSet *set, GError **error)
 {
-    for (guint i = 0; i < vms->len; i++)
-        if (!kvss_vm_claim(((KvssVm *) g_ptr_array_index(vms, i))->component, set, error))
+    for (guint i = 0; i < vms->len; i++) {
+        KvssComponent *component = ((KvssVm *) g_ptr_array_index(vms, i))->component;
+
+        if (!kvss_run_claim_component(set->run, component->name, component, error))
             return false;
+    }
     return true;
 }
 

@@ -80,9 +80,6 @@ bool kvss_vm_check_conditions(KvssVm *vm);
 unsigned kvss_vm_count_freezable(const KvssVm *vm);
 
 /* prepare.c */
-/** No other run may have the VM; in use already: VSS_E_SNAPSHOT_SET_IN_PROGRESS on the component. */
-bool kvss_vm_claim(KvssComponent *component, KvssSnapshotSet *set, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_vm_prepare(KvssVm *vm, KvssRun *run, unsigned number, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /** Bytes of the work folder's file system that this VM may need while it is copied. */

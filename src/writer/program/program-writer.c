@@ -184,7 +184,7 @@ static bool
 keep_act(ProgramWriter *self, KvssSnapshotSet *set, KvssEvent event, GError **error)
 {
     JsonObject *details;
-    KvssActId before = self->act;
+    KvssActId before = self->act, act;
     const char *status = event == KVSS_EVENT_POST_RESTORE ? "none" : NULL;
 
     if (!set->run)
@@ -196,11 +196,34 @@ keep_act(ProgramWriter *self, KvssSnapshotSet *set, KvssEvent event, GError **er
     json_object_set_string_member(details, "event", request_event_name(event));
     json_object_set_array_member(details, "components",
                                  request_components_for_undo(&self->writer, status));
-    self->run = set->run;
-    self->act = kvss_run_act_begin(self->run, KVSS_ACT_PROGRAM, details, error);
+    act = kvss_run_act_begin(set->run, KVSS_ACT_PROGRAM, details, error);
+    if (!act)
+        return false; /* the one before stands */
+    self->act = act;
     if (before)
         kvss_run_act_end(self->run, before);
-    return self->act != 0;
+    return true;
+}
+
+/*
+ * Two sets over one component would let go of each other's hold, and a backup would
+ * read what a restore writes. Whoever is refused holds nothing: with a run and no act
+ * the program hears nothing more, or it would let go of what the other set holds.
+ */
+static bool
+claim(ProgramWriter *self, KvssSnapshotSet *set, GError **error)
+{
+    self->run = set->run;
+    for (guint i = 0; set->run && i < self->writer.components->len; i++) {
+        KvssComponent *component = g_ptr_array_index(self->writer.components, i);
+        g_autofree char *name = component_full_name(component);
+        g_autofree char *id = g_strconcat(self->ops.class_id, ":", name, NULL);
+
+        if (component->is_selected
+            && !kvss_run_claim_component(set->run, id, component, error))
+            return false;
+    }
+    return true;
 }
 
 /* The guardian lets it go when we hang. A second call moves the limit. */
@@ -227,7 +250,8 @@ program_prepare_for_backup(KvssWriter *writer, KvssSnapshotSet *set, GError **er
 {
     ProgramWriter *self = (ProgramWriter *) writer;
 
-    if (set->run && !kvss_run_start_guardian(set->run, error))
+    if (!claim(self, set, error)
+        || (set->run && !kvss_run_start_guardian(set->run, error)))
         return false;
     return keep_act(self, set, KVSS_EVENT_ABORT, error)
            && call(self, KVSS_EVENT_PREPARE_FOR_BACKUP, set, error);
@@ -350,7 +374,7 @@ program_pre_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
     ProgramWriter *self = (ProgramWriter *) writer;
 
-    return keep_act(self, set, KVSS_EVENT_POST_RESTORE, error)
+    return claim(self, set, error) && keep_act(self, set, KVSS_EVENT_POST_RESTORE, error)
            && call(self, KVSS_EVENT_PRE_RESTORE, set, error);
 }
 
