@@ -69,6 +69,8 @@ check_name(const char *member, const char *name, GError **error)
 {
     if (strpbrk(name, "\\/"))
         return corrupt(error, "%s is '%s', with a separator in it", member, name);
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return corrupt(error, "%s is '%s', which is no name", member, name);
     if (g_uuid_string_is_valid(name))
         return corrupt(error, "%s is %s, a UUID: those are the names of VMs", member, name);
     return true;
