@@ -10,7 +10,8 @@ DISPATCHER = TOP + "/docs/guest/fsfreeze-hook"
 DATABASE = """
 n=0
 while :; do
-    if [ ! -e /run/db.locked ]; then n=$((n + 1)); echo $n > /run/db.rows.new && mv /run/db.rows.new /run/db.rows; fi
+    if [ -e /run/db.locked ]; then touch /run/db.quiet
+    else n=$((n + 1)); echo $n > /run/db.rows.new && mv /run/db.rows.new /run/db.rows; fi
     usleep 20000
 done
 """
@@ -20,12 +21,14 @@ SCRIPT = """#!/bin/sh
 case $1 in
 freeze)
     [ -e /run/db.refuse ] && { echo refused >> /run/db.log; exit $(cat /run/db.refuse); }
-    touch /run/db.locked; usleep 50000
+    rm -f /run/db.quiet; touch /run/db.locked
+    until [ -e /run/db.quiet ]; do usleep 10000; done
     cp /run/db.rows /mnt/vda/db.rows; echo frozen > /mnt/vda/db.state;;
 thaw)
-    echo thawed > /mnt/vda/db.state; rm -f /run/db.locked;;
+    echo thawed > /mnt/vda/db.state;;
 esac
 echo db $1 $(cat /run/db.rows) >> /run/db.log
+[ $1 = freeze ] || rm -f /run/db.locked
 """
 
 OTHER = """#!/bin/sh
