@@ -257,13 +257,6 @@ typedef struct {
     GHashTable *seen;
 } Aside;
 
-/* Kept from an earlier restore, for a person. */
-static bool
-is_kept(const char *name)
-{
-    return strstr(name, ".kvss-old-") != NULL;
-}
-
 static bool
 journal_aside(const Aside *aside, const char *from, const char *to, GError **error)
 {
@@ -303,7 +296,7 @@ aside_found(Walk *walk, int folder, const char *name, const char *path, const st
 {
     Aside *aside = walk->data;
 
-    if (is_kept(name) || !g_hash_table_add(aside->seen, g_strdup(path)))
+    if (!g_hash_table_add(aside->seen, g_strdup(path)))
         return true;
     if (aside->run)
         return set_aside(aside, folder, name, path, error);

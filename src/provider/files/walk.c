@@ -36,15 +36,15 @@ kind_name(mode_t mode)
 }
 
 static void
-note_left_out(Walk *walk, const char *path, mode_t mode)
+note_left_out(Walk *walk, const char *path, const char *what)
 {
     if (!walk->component)
         return;
     if (walk->n_notes < NOTES_MAX)
-        kvss_component_add_note(walk->component, "%s is %s: left out", path, kind_name(mode));
+        kvss_component_add_note(walk->component, "%s is %s: left out", path, what);
     else if (walk->n_notes == NOTES_MAX)
         kvss_component_add_note(walk->component,
-                                "%s: more links, sockets, pipes or devices are left out",
+                                "%s: more links, sockets, pipes, devices or kept files are left out",
                                 walk->files->path);
     walk->n_notes++;
 }
@@ -91,6 +91,13 @@ is_meant(const Walk *walk, const char *name)
     return kvss_filespec_matches(walk->files->filespec, valid);
 }
 
+/* Kept by a restore, for a person: a set with it could not be put back while it is there. */
+static bool
+is_kept(const char *name)
+{
+    return strstr(name, ".kvss-old-") != NULL;
+}
+
 static bool
 visit_file(Walk *walk, int folder, const char *name, const char *path, const struct stat *st,
            GError **error)
@@ -103,7 +110,9 @@ visit_file(Walk *walk, int folder, const char *name, const char *path, const str
     if (trouble)
         tell_not_covered(walk, path, trouble);
     else if (!S_ISREG(st->st_mode))
-        note_left_out(walk, path, st->st_mode);
+        note_left_out(walk, path, kind_name(st->st_mode));
+    else if (is_kept(name))
+        note_left_out(walk, path, "what a restore has kept");
     else
         return walk->found(walk, folder, name, path, st, error);
     return true;

@@ -30,7 +30,10 @@ struct Walk {
     unsigned n_notes;
 };
 
-/** Goes through the whole set. Errors: KVSS_IO_ERROR; TIMED_OUT at the deadline. */
+/**
+ * Goes through the whole set; files that a restore has kept are none of it.
+ * Errors: KVSS_IO_ERROR; TIMED_OUT at the deadline.
+ */
 bool walk_run(Walk *walk, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** A key of the skip table. */
