@@ -829,6 +829,34 @@ test_in_use(void)
     f->c = kvss_coordinator_new();
 }
 
+/* A restore that was taken back after "all": the program is told so, last. */
+static void
+test_restore_taken_back(gconstpointer data)
+{
+    bool is_final = GPOINTER_TO_INT(data);
+    g_autoptr(Fixture) f = fixture_new(1);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *told = NULL, *last = NULL;
+    Journal j;
+
+    journal_begin(&j, f);
+    g_assert_true(restore(f, &error));
+    if (is_final)
+        g_assert_true(kvss_run_point_of_no_return(j.run, &error));
+    g_assert_true(kvss_run_finish(j.run, &error));
+    g_assert_no_error(error);
+    told = get(f, "told");
+    last = get(f, "input-post-restore");
+    g_assert_cmpstr(told, ==, is_final ? "identify\npre-restore\npost-restore\n"
+                                       : "identify\npre-restore\npost-restore\npost-restore\n");
+    g_assert_nonnull(strstr(last, is_final ? "\"restore_status\":\"all\""
+                                           : "\"restore_status\":\"none\""));
+    f->set->run = NULL;
+    g_clear_pointer(&f->c, kvss_coordinator_free);
+    journal_end(&j);
+    f->c = kvss_coordinator_new();
+}
+
 /* Where the process ignores SIGCHLD how a program ended is lost: never a success, and no wait. */
 static void
 test_end_unseen(void)
@@ -877,6 +905,10 @@ main(int argc, char **argv)
     g_test_add_func("/program-writer/journal-failure", test_journal_failure);
     g_test_add_func("/program-writer/journal-late", test_journal_late);
     g_test_add_func("/program-writer/in-use", test_in_use);
+    g_test_add_data_func("/program-writer/restore-final", GINT_TO_POINTER(true),
+                         test_restore_taken_back);
+    g_test_add_data_func("/program-writer/restore-taken-back", GINT_TO_POINTER(false),
+                         test_restore_taken_back);
     g_test_add_func("/program-writer/end-unseen", test_end_unseen);
     return g_test_run();
 }

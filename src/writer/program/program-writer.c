@@ -7,7 +7,7 @@
  *   PrepareForBackup ─────────────▶ PostSnapshot ─────────▶ the end of the run
  *        act: abort, backup-shutdown      act: backup-shutdown
  *
- *   PreRestore ───────────────────▶ PostRestore
+ *   PreRestore ───────────────────▶ the point of no return
  *        act: post-restore, "none"
  *
  * Abort and BackupShutdown are that act undone, and nothing else: whoever comes first,
@@ -378,18 +378,14 @@ program_pre_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
            && call(self, KVSS_EVENT_PRE_RESTORE, set, error);
 }
 
-/* The act stays when it fails: the undo of the run says "none" until that succeeds. */
+/*
+ * The act stays: when this fails, when another writer does, or when we die before the
+ * point of no return, the old files come back, and the undo of the run says "none".
+ */
 static bool
 program_post_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
-    ProgramWriter *self = (ProgramWriter *) writer;
-
-    if (!call(self, KVSS_EVENT_POST_RESTORE, set, error))
-        return false;
-    if (self->act)
-        kvss_run_act_end(self->run, self->act);
-    self->act = 0;
-    return true;
+    return call((ProgramWriter *) writer, KVSS_EVENT_POST_RESTORE, set, error);
 }
 
 /* ---- making ---- */
