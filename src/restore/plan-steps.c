@@ -22,6 +22,36 @@ wishes(const PlanVm *vm, const char *name)
     return kvss_vm_restore_option(vm->component, name);
 }
 
+static bool
+is_target(const PlanVm *vm, const char *real)
+{
+    for (guint i = 0; i < vm->disks->len; i++)
+        if (g_str_equal(((PlanDisk *) g_ptr_array_index(vm->disks, i))->real, real))
+            return true;
+    return false;
+}
+
+/* Images in whose place nothing is restored (with another folder): nobody expects them to go. */
+static void
+describe_old_disks(Plan *plan, const PlanVm *vm)
+{
+    g_autoptr(KvssDomainConfig) config = kvss_domain_config(vm->old, NULL);
+
+    for (guint i = 0; config && i < config->disks->len; i++) {
+        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
+        g_autofree char *real = NULL, *aside = NULL;
+        struct stat st;
+
+        if (!kvss_vm_disk_goes_aside(vm->component, disk))
+            continue;
+        real = kvss_vm_real_path(disk->source);
+        aside = kvss_vm_aside_path(real, plan->id);
+        if (!is_target(vm, real) && lstat(real, &st) == 0 && S_ISREG(st.st_mode))
+            step(plan, "%s: its disk %s, %s, is set aside as %s", vm->component->display_name,
+                 disk->target, real, aside);
+    }
+}
+
 static void
 describe_old(Plan *plan, const PlanVm *vm)
 {
@@ -37,6 +67,7 @@ describe_old(Plan *plan, const PlanVm *vm)
              kvss_domain_state_name(vm->old_state));
     step(plan, "%s: the VM that is here now, %s, is set aside and taken out of libvirt", name,
          kvss_domain_name(vm->old));
+    describe_old_disks(plan, vm);
 }
 
 static void

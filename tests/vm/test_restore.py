@@ -31,6 +31,14 @@ class Replace(LabCase):
         self.assertEqual(self.web.sh("cat /mnt/vda/letter").strip(), "new")
         self.assertNothingLeft()
 
+    def test_dry_run_names_the_disks_that_go(self):
+        """Also those in whose place nothing is restored."""
+        plan = self.kvss("restore", "latest", "web", "--to", self.lab.path("other"), "--dry-run")
+        self.assertExit(plan, 0)
+        for path in self.web.paths().values():
+            self.assertTrue(any("%s, is set aside as" % path in step for step in plan.summary["steps"]), "%s: %s" % (path, plan))
+        self.assertNothingLeft()
+
     def test_running_vm_is_replaced(self):
         self.restore("latest", "web")
         self.assertEqual(self.web.state(), "shut off")

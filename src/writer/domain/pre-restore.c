@@ -236,6 +236,14 @@ learn_owned(Aside *aside, const KvssDomainConfig *config)
         g_hash_table_add(aside->owned, kvss_vm_real_path(config->nvram));
 }
 
+bool
+kvss_vm_disk_goes_aside(const KvssComponent *component, const KvssDiskConfig *disk)
+{
+    return disk->source && g_str_equal(disk->type, "file") && !disk->is_shareable
+           && !disk->is_readonly && g_str_equal(disk->device, "disk")
+           && kvss_component_find_disk(component, disk->target);
+}
+
 /* The old VM's image of a disk that is restored elsewhere is in nobody's use afterwards. */
 static bool
 old_disks_aside(Aside *aside, const KvssDomainConfig *config, GError **error)
@@ -243,11 +251,8 @@ old_disks_aside(Aside *aside, const KvssDomainConfig *config, GError **error)
     for (guint i = 0; i < config->disks->len; i++) {
         const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
 
-        if (!disk->source || !g_str_equal(disk->type, "file") || disk->is_shareable
-            || disk->is_readonly || !g_str_equal(disk->device, "disk")
-            || !kvss_component_find_disk(aside->component, disk->target))
-            continue;
-        if (!path_aside(aside, disk->source, true, error))
+        if (kvss_vm_disk_goes_aside(aside->component, disk)
+            && !path_aside(aside, disk->source, true, error))
             return false;
     }
     return true;

@@ -17,6 +17,7 @@
  */
 #pragma once
 
+#include "host/domain-config.h"
 #include "vss/snapshot-set.h"
 
 struct KvssHost;
@@ -46,6 +47,14 @@ bool kvss_vm_post_restore(struct KvssHost *host, KvssSnapshotSet *set, GError **
 
 /** A wish in restore_options. */
 bool kvss_vm_restore_option(const KvssComponent *component, const char *name);
+
+/**
+ * kvss_vm_disk_goes_aside:
+ *
+ * True if the image of the old VM's @disk is set aside, wherever it lies, since
+ * @component brings that disk back.
+ */
+bool kvss_vm_disk_goes_aside(const KvssComponent *component, const KvssDiskConfig *disk);
 
 /** Where a path really leads: links followed; for one that does not exist yet, its folder's. Free with g_free. */
 char *kvss_vm_real_path(const char *path);
