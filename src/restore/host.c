@@ -55,8 +55,8 @@ throw_absent(const PlanHost *host, const char *what, GError **error)
     g_autofree char *code = kvss_hresult_in_brackets(KVSS_E_OBJECT_NOT_FOUND);
 
     return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_NOT_FOUND,
-                      "%s: %s %s: name the VMs to restore them without it, or write its files into a "
-                      "folder with --to DIR", name_of(host), what, code);
+                      "%s: %s: name the VMs to restore them without it, or write its files into a "
+                      "folder with --to DIR %s", name_of(host), what, code);
 }
 
 static KvssComponent *
