@@ -51,6 +51,16 @@ print_plan_json(const GPtrArray *components, KvssCoordinator *coordinator)
     json_array_unref(array);
 }
 
+static char **
+joined(const char *const *names, char **others)
+{
+    g_autoptr(GStrvBuilder) all = g_strv_builder_new();
+
+    g_strv_builder_addv(all, (const char **) names);
+    g_strv_builder_addv(all, (const char **) others);
+    return g_strv_builder_end(all);
+}
+
 int
 kvss_cmd_explain(KvssRequester *requester, GError **error)
 {
@@ -58,6 +68,8 @@ kvss_cmd_explain(KvssRequester *requester, GError **error)
     g_autoptr(KvssHost) host = NULL;
     g_autoptr(KvssCoordinator) coordinator = NULL;
     g_autoptr(GPtrArray) components = NULL;
+    g_auto(GStrv) mentioned = kvss_requester_method_vms(requester);
+    g_auto(GStrv) looked_at = *names ? joined(names, mentioned) : NULL;
 
     if (!kvss_requester_check_options(requester, error) ||
         !kvss_requester_recover(requester, false, error))
@@ -65,8 +77,12 @@ kvss_cmd_explain(KvssRequester *requester, GError **error)
     host = kvss_requester_open_host(requester, error);
     if (!host)
         return -1;
-    coordinator = kvss_requester_new_coordinator(requester, host, *names ? names : NULL, error);
+    coordinator = kvss_requester_new_coordinator(requester, host, (const char *const *) looked_at,
+                                                 error);
     if (!coordinator || !kvss_coordinator_gather(coordinator, error))
+        return -1;
+    /* A demand of a VM that is not there is a mistake, as in a backup. */
+    if (!kvss_backup_check_names(coordinator, (const char *const *) mentioned, error))
         return -1;
     components = chosen(coordinator, names, error);
     if (!components)

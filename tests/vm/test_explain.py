@@ -132,6 +132,7 @@ class Explain(ExplainCase):
     def test_unknown_vm(self):
         self.assertFailed(self.kvss("explain", "nosuch"), 1, "nosuch", "(VSS_E_OBJECT_NOT_FOUND, 0x80042308)")
         self.assertEqual(self.kvss("explain", "nosuch").error["hresult"], "0x80042308")
+        self.assertFailed(self.kvss("explain", "--method", "nosuch=saved-state"), 1, "nosuch")
 
 
 class Untouched(ExplainCase):
