@@ -54,6 +54,18 @@ throw_unknown(const GString *unknown, GError **error)
                       unknown->str);
 }
 
+/* What has a colon may be meant as a program's component: those are in another list. */
+static bool
+throw_unknown_component(const GString *unknown, GError **error)
+{
+    if (!strchr(unknown->str, ':'))
+        return throw_unknown(unknown, error);
+    return kvss_throw(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_NOT_FOUND,
+                      "no VM or component %s on this host: 'kvss list vms' and 'kvss list writers "
+                      "--detailed' show those that are there",
+                      unknown->str);
+}
+
 bool
 kvss_backup_check_names(KvssCoordinator *coordinator, const char *const *names, GError **error)
 {
@@ -82,6 +94,16 @@ is_meant(const KvssBackupRequest *request, const KvssComponent *component)
            || kvss_backup_is_named(component, request->vms);
 }
 
+static bool
+throw_nothing(const KvssBackupRequest *request, GError **error)
+{
+    bool is_excluded = request->exclude && *request->exclude;
+
+    return kvss_throw(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_NOT_FOUND,
+                      "nothing to back up: %s",
+                      is_excluded ? "all that was chosen is excluded" : "this host has no VM");
+}
+
 bool
 kvss_backup_select(const KvssBackupRequest *request, GError **error)
 {
@@ -92,7 +114,7 @@ kvss_backup_select(const KvssBackupRequest *request, GError **error)
     note_unknown(request->coordinator, request->exclude, unknown);
     note_unknown(request->coordinator, request->mentioned, unknown);
     if (unknown->len)
-        return throw_unknown(unknown, error);
+        return throw_unknown_component(unknown, error);
 
     for (guint w = 0; w < writers->len; w++) {
         const KvssWriter *writer = g_ptr_array_index(writers, w);
@@ -107,5 +129,6 @@ kvss_backup_select(const KvssBackupRequest *request, GError **error)
                 return false;
         }
     }
-    return true;
+    return kvss_coordinator_set(request->coordinator)->components->len > 0
+           || throw_nothing(request, error);
 }

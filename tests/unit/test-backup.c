@@ -256,6 +256,34 @@ test_chosen(void)
     g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND);
 }
 
+/* Who asks for nothing that is there is told what is, and where it is listed. */
+static void
+assert_not_there(const char *name, const char *excluded, const char *message)
+{
+    const char *const names[] = { name, NULL }, *const excludes[] = { excluded, NULL };
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    KvssBackupResult result;
+
+    f->request.all = false;
+    f->request.vms = names;
+    f->request.exclude = excludes;
+    g_assert_false(kvss_backup_run(&f->request, &result, &error));
+    g_assert_error(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_NOT_FOUND);
+    g_assert_nonnull(strstr(error->message, message));
+    assert_kept(f, 0);
+}
+
+static void
+test_not_there(void)
+{
+    assert_not_there("we", NULL, "no VM 'we' on this host: 'kvss list vms' shows");
+    assert_not_there("web-0:x", NULL, "no VM or component 'web-0:x' on this host");
+    assert_not_there("web-0:x", NULL, "'kvss list writers --detailed'");
+    assert_not_there("web-0", "web-0", "nothing to back up: all that was chosen is excluded");
+    assert_not_there(NULL, NULL, "nothing to back up: this host has no VM");
+}
+
 static void
 test_unknown(void)
 {
@@ -723,6 +751,7 @@ main(int argc, char **argv)
     g_test_add_func("/backup/type", test_type);
     g_test_add_func("/backup/chosen", test_chosen);
     g_test_add_func("/backup/unknown", test_unknown);
+    g_test_add_func("/backup/not-there", test_not_there);
     g_test_add_func("/backup/refused", test_refused);
     g_test_add_func("/backup/cancelled", test_cancelled);
     g_test_add_func("/backup/late-failure", test_late_failure);
