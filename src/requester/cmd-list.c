@@ -139,13 +139,14 @@ list_vms(KvssRequester *requester, GError **error)
 
 /* ---- backups ---- */
 
+/* What a set calls those of a list, its VMs or its components; ends with NULL. */
 static GPtrArray *
-vm_names(const KvssBackup *backup)
+names_of(const GPtrArray *list)
 {
     GPtrArray *names = g_ptr_array_new();
 
-    for (guint i = 0; i < backup->manifest->vms->len; i++) {
-        const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, i);
+    for (guint i = 0; i < list->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(list, i);
 
         g_ptr_array_add(names, vm->component->display_name);
     }
@@ -157,7 +158,8 @@ static JsonObject *
 backup_json(const KvssBackup *backup)
 {
     const KvssManifest *manifest = backup->manifest;
-    g_autoptr(GPtrArray) names = vm_names(backup);
+    g_autoptr(GPtrArray) names = names_of(manifest->vms);
+    g_autoptr(GPtrArray) components = names_of(manifest->components);
     g_autofree char *time = kvss_manifest_time(manifest->time_us);
     JsonObject *object = json_object_new();
 
@@ -168,6 +170,8 @@ backup_json(const KvssBackup *backup)
     json_object_set_array_member(object, "tags",
                                  kvss_texts((const char *const *) backup->snapshot->tags));
     json_object_set_array_member(object, "vms", kvss_texts((const char *const *) names->pdata));
+    json_object_set_array_member(object, "components",
+                                 kvss_texts((const char *const *) components->pdata));
     json_object_set_int_member(object, "size", (gint64) manifest->size);
     return object;
 }
@@ -175,18 +179,21 @@ backup_json(const KvssBackup *backup)
 static void
 print_backup_row(KvssTable *table, const KvssBackup *backup)
 {
-    g_autoptr(GPtrArray) names = vm_names(backup);
+    g_autoptr(GPtrArray) names = names_of(backup->manifest->vms);
+    g_autoptr(GPtrArray) components = names_of(backup->manifest->components);
     g_autofree char *id = g_strndup(backup->snapshot->id, 8);
     g_autofree char *time = kvss_time_text(backup->manifest->time_us);
     g_autofree char *size = kvss_size_text(backup->manifest->size);
     g_autofree char *vms = g_strjoinv(" ", (char **) names->pdata);
+    g_autofree char *others = g_strjoinv(" ", (char **) components->pdata);
+    g_autofree char *all = g_strconcat(vms, *vms && *others ? " " : "", others, NULL);
     g_autoptr(GString) tags = g_string_new(NULL);
 
     for (char **tag = backup->snapshot->tags; tag && *tag; tag++)
         if (strcmp(*tag, KVSS_CATALOGUE_TAG) != 0)
             g_string_append_printf(tags, "%s%s", tags->len ? "," : "", *tag);
     kvss_table_add(table, id, time, backup->manifest->host ? backup->manifest->host : "", size,
-                   tags->str, vms, NULL);
+                   tags->str, all, NULL);
 }
 
 static void

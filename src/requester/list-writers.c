@@ -5,6 +5,7 @@
  * metadata document: what is printed is what would be stored.
  */
 #include "host/connection.h"
+#include "host/volume.h"
 #include "requester/list.h"
 #include "requester/output.h"
 #include "vss/documents.h"
@@ -228,6 +229,12 @@ volumes_of(const KvssComponent *component)
 
     for (guint i = 0; i < component->disks->len; i++)
         add_once(volumes, ((KvssDisk *) g_ptr_array_index(component->disks, i))->volume);
+    for (guint i = 0; i < component->file_sets->len; i++) {
+        const KvssFileSet *set = g_ptr_array_index(component->file_sets, i);
+        g_autofree char *volume = kvss_volume_of(set->path);
+
+        add_once(volumes, volume);
+    }
     return volumes;
 }
 

@@ -92,6 +92,7 @@ class HostWriters(GuardianCase):
         self.assertEqual(result.vm("web")["method"], "child-snapshot")
         self.assertNobodyHolds()
         self.assertNothingLeft()
+        self.assertEqual(self.kvss.backups()[-1]["components"], ["sqlite:inventory"])
 
         target = self.lab.path("restored")
         self.kvss.restic("restore", "latest", "--target", target)
@@ -130,7 +131,7 @@ class HostWriters(GuardianCase):
             os.chmod(self.writers + "/sqlite", 0o755)
         self.assertExit(result, 3)
         self.assertIn("can be written by others", result.stderr)
-        self.assertFailed(other, 1, "sqlite:inventory")
+        self.assertFailed(other, 1, "sqlite:inventory", "kvss list writers --detailed")
         self.assertExit(self.kvss("backup", "web"), 0)
 
     def test_killed_in_the_freeze(self):
