@@ -156,6 +156,8 @@ report(KvssRequester *requester, KvssCoordinator *coordinator, const KvssBackupR
         print_result(result);
     if (result->warning)
         kvss_say("the backup stands, but: %s", result->warning);
+    if (requester->cancellable && g_cancellable_is_cancelled(requester->cancellable))
+        kvss_say("interrupted too late: the backup is complete");
     if (!has_gap(result->manifest))
         return is_remarkable ? KVSS_EXIT_REMARK : KVSS_EXIT_DONE;
     say_gaps(result->manifest->vms);

@@ -272,6 +272,8 @@ report(KvssRequester *requester, const KvssBackup *backup, const KvssRestoreResu
         print_result(backup, result, dry_run);
     if (result->warning)
         kvss_say("the restore stands, but: %s", result->warning);
+    if (requester->cancellable && g_cancellable_is_cancelled(requester->cancellable))
+        kvss_say("interrupted too late: the restore is complete");
     if (result->is_partial)
         say_remarks(result);
     return result->is_partial ? KVSS_EXIT_REMARK : KVSS_EXIT_DONE;

@@ -46,12 +46,17 @@ trimmed(char *text)
     return password;
 }
 
+/* Once: a command may open the repository twice. */
 static void
 warn_if_open(int fd, const char *path)
 {
+    static bool is_told;
     struct stat st;
 
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077))
+    if (is_told)
+        return;
+    is_told = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077);
+    if (is_told)
         g_warning("%s can be read by others: 'chmod 600 %s' keeps the password private", path,
                   path);
 }
