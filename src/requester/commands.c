@@ -31,7 +31,7 @@ static const KvssOption explain_options[] = {
 };
 
 static const KvssOption backup_options[] = {
-    { "all", 0, FLAG(all), NULL, "every VM of the host", false },
+    { "all", 0, FLAG(all), NULL, "every VM, and what host writers have", false },
     { "exclude", 0, LIST(exclude), "VM", "leave this one out", false },
     { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all", false },
     { "provider", 0, TEXT(provider), "NAME", "who makes the shadow copies: qemu, auto", false },
