@@ -137,7 +137,7 @@ class Tests:
         assert [e[0] for e in events] == EVENTS, events
         assert {e[2] for e in events} == {"S_OK"}, events
         assert [b["id"] for b in self.backups()] == [last], (self.backups(), last)
-        stored = run("restic", "-r", self.path("repository"), "--no-cache", "dump", last, "/vms/log/log",
+        stored = run("restic", "-r", self.path("repository"), "--no-cache", "dump", last, "/host/log/log",
                      env=dict(self.env, RESTIC_PASSWORD=PASSWORD))
         assert re.fullmatch("(begin\nend\n)+", stored), stored
         with open(log) as file:

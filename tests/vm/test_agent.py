@@ -128,7 +128,7 @@ class AgentDies(LabCase):
     def test_agent_is_killed_while_frozen(self):
         """Before the job begins: the respawned agent starts in frozen mode, and an ordinary thaw works."""
         run = self.kvss.start("backup", "web", env={"KVSS_TEST_STALL": "frozen:6"})
-        wait_until("freeze", lambda: not self.web.writes(2), 20)
+        wait_until("freeze", lambda: "standing still at 'frozen'" in run.result().stderr, 60)
         self.web.signal_agent("KILL")
         result = run.wait(90)
         self.assertTrue(self.web.writes(5), "left frozen: %s" % result)

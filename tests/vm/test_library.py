@@ -77,6 +77,7 @@ class Library(LabCase):
         self.assertIn("web: child-snapshot\n", result.stdout)
         backup = re.search(r"^backup ([0-9a-f]{64})$", result.stdout, re.M)[1]
         self.assertEqual(self.ids()[backup], ["web"])
+        self.assertEqual([b["components"] for b in self.kvss.backups() if b["id"] == backup], [["log"]])
         self.assertExit(self.kvss("verify", "--read-data"), 0)
         self.assertUnharmed()
 
@@ -155,7 +156,8 @@ class Library(LabCase):
             wait_until("entries after the set", lambda: os.path.getsize(self.log) > size)
         self.assertEqual(result.rc, 0, str(result))
         backup = result.stdout.split()[-1]
-        self.assertEqual(sorted(self.ids()[backup]), ["log", "web"])
+        self.assertEqual(self.ids()[backup], ["web"])
+        self.assertEqual([b["components"] for b in self.kvss.backups() if b["id"] == backup], [["log"]])
         events = self.events(result)
         self.assertEqual({code for _, _, code in events}, {"S_OK"}, events)
         mine = [event for event, who, _ in events if who == "Example log writer"]
@@ -164,7 +166,7 @@ class Library(LabCase):
         at = {event: number for number, (event, who, _) in enumerate(events) if who in ("Example log writer", "qemu")}
         self.assertEqual(sorted(["Freeze", "CommitSnapshots", "Thaw", "DeleteSnapshots"], key=at.get),
                          ["Freeze", "CommitSnapshots", "Thaw", "DeleteSnapshots"], events)
-        self.assertRegex(self.kvss.restic("dump", backup, "/vms/log/log"), r"\A(begin\nend\n)+\Z")
+        self.assertRegex(self.kvss.restic("dump", backup, "/host/log/log"), r"\A(begin\nend\n)+\Z")
         self.assertExit(self.kvss("verify", "--read-data"), 0)
         self.assertUnharmed()
 
