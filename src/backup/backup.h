@@ -15,6 +15,7 @@ struct KvssHost;
 
 typedef enum {
     KVSS_BACKUP_ERROR_NOT_FOUND, /* no such VM: nothing was touched */
+    KVSS_BACKUP_ERROR_INSEPARABLE, /* what was to be left out comes along with what was chosen */
     KVSS_BACKUP_ERROR_DOCUMENT,  /* a VSS document that nobody could read again: too large, or a name twice */
     KVSS_BACKUP_ERROR_NOT_SAME_INSTANT, /* the times of the freezes and cuts disprove it */
 } KvssBackupError;

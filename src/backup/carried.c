@@ -17,12 +17,19 @@ struct KvssCarried {
     int fd;
 };
 
+static gint64
+nanoseconds(const struct timespec *time)
+{
+    return (gint64) time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+/* The time of the last change of status as well: a tool may write in place and put the other time back. */
 static bool
 is_as_found(const KvssFile *file, const struct stat *st)
 {
     return S_ISREG(st->st_mode) && st->st_dev == file->device && st->st_ino == file->inode
-           && (uint64_t) st->st_size == file->size
-           && (gint64) st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec == file->mtime_ns;
+           && (uint64_t) st->st_size == file->size && nanoseconds(&st->st_mtim) == file->mtime_ns
+           && nanoseconds(&st->st_ctim) == file->ctime_ns;
 }
 
 static bool

@@ -104,6 +104,24 @@ throw_nothing(const KvssBackupRequest *request, GError **error)
                       is_excluded ? "all that was chosen is excluded" : "this host has no VM");
 }
 
+/* What was to be left out may have come along with a component that was chosen. */
+static bool
+check_excluded(const KvssBackupRequest *request, GError **error)
+{
+    const GPtrArray *chosen = kvss_coordinator_set(request->coordinator)->components;
+
+    for (guint i = 0; i < chosen->len; i++) {
+        const KvssComponent *component = g_ptr_array_index(chosen, i);
+
+        if (kvss_backup_is_named(component, request->exclude))
+            return kvss_throw(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_INSEPARABLE,
+                              "%s cannot be left out: it belongs to a component that was chosen, "
+                              "or its writer demands it: leave that out instead",
+                              component->display_name);
+    }
+    return true;
+}
+
 bool
 kvss_backup_select(const KvssBackupRequest *request, GError **error)
 {
@@ -129,6 +147,7 @@ kvss_backup_select(const KvssBackupRequest *request, GError **error)
                 return false;
         }
     }
-    return kvss_coordinator_set(request->coordinator)->components->len > 0
-           || throw_nothing(request, error);
+    if (kvss_coordinator_set(request->coordinator)->components->len == 0)
+        return throw_nothing(request, error);
+    return check_excluded(request, error);
 }

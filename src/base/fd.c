@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void
@@ -103,4 +104,13 @@ kvss_fsync_folder(const char *path, GError **error)
     if (fd < 0)
         return kvss_throw_errno(error, errno, "open folder %s", path);
     return kvss_fsync(fd, path, error);
+}
+
+bool
+kvss_fd_is_at(int fd, const char *path)
+{
+    struct stat open_one, named;
+
+    return fstat(fd, &open_one) == 0 && stat(path, &named) == 0
+           && open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
 }

@@ -45,3 +45,6 @@ bool kvss_fsync(int fd, const char *path, GError **error) G_GNUC_WARN_UNUSED_RES
 
 /** Opens the folder, syncs it, closes it. Makes a rename or unlink in it durable. */
 bool kvss_fsync_folder(const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Is what is open here still what the path names? */
+bool kvss_fd_is_at(int fd, const char *path);

@@ -6,12 +6,14 @@
  * held feels it like a guest that stands still; its writer's program runs beside all that.
  */
 #include "guardian/acts.h"
+#include "base/fd.h"
 #include "guardian/acts-program.h"
 #include "guardian/acts-restore.h"
 #include "host/domain.h"
 
+#include <dirent.h>
 #include <errno.h>
-#include <fts.h>
+#include <fcntl.h>
 #include <libvirt/virterror.h>
 #include <signal.h>
 #include <stdio.h>
@@ -237,27 +239,75 @@ undo_file(JsonObject *details, KvssHost *host, unsigned patience_s, GError **err
     return kvss_throw_errno(error, errno, "remove %s", path);
 }
 
-/* Symbolic links are removed, never followed; other file systems are not entered. */
+static bool remove_at(int parent, const char *name, dev_t device, GError **error);
+
+/* Every entry; the first failure is told, and the others are tried all the same. Takes @fd. */
+static bool
+remove_content(int fd, dev_t device, GError **error)
+{
+    DIR *dir = fdopendir(fd);
+    bool ok = true;
+
+    if (!dir) {
+        (void) kvss_throw_errno(error, errno, "look into a folder");
+        (void) close(fd);
+        return false;
+    }
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        if (g_str_equal(entry->d_name, ".") || g_str_equal(entry->d_name, ".."))
+            continue;
+        ok = remove_at(dirfd(dir), entry->d_name, device, ok ? error : NULL) && ok;
+    }
+    (void) closedir(dir);
+    return ok;
+}
+
+/*
+ * By descriptor, so that whoever owns a folder above cannot lead us elsewhere in the
+ * middle: symbolic links are removed, never followed. Other file systems are not entered.
+ */
+static bool
+remove_at(int parent, const char *name, dev_t device, GError **error)
+{
+    struct stat st;
+    int fd;
+
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT || kvss_throw_errno(error, errno, "look at %s", name);
+    if (S_ISDIR(st.st_mode)) {
+        fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != device) {
+            (void) kvss_throw_errno(error, fd < 0 ? errno : EXDEV, "look into %s", name);
+            kvss_fd_clear(&fd);
+            return false;
+        }
+        if (!remove_content(fd, device, error))
+            return false;
+    }
+    if (unlinkat(parent, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT)
+        return kvss_throw_errno(error, errno, "remove %s", name);
+    return true;
+}
+
 bool
 kvss_act_remove_tree(const char *path, GError **error)
 {
-    char *roots[] = { (char *) path, NULL };
-    FTS *tree;
-    bool ok = true;
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *name = g_path_get_basename(path);
+    kvss_autofd int parent = -1;
+    struct stat st;
 
     if (!g_path_is_absolute(path))
         return true;
-    tree = fts_open(roots, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);
-    if (!tree)
-        return kvss_throw_errno(error, errno, "look into %s", path);
-    for (FTSENT *entry; (entry = fts_read(tree));) {
-        if (entry->fts_info == FTS_D || (entry->fts_info == FTS_NS && entry->fts_errno == ENOENT))
-            continue;
-        if (remove(entry->fts_accpath) < 0 && errno != ENOENT && ok)
-            ok = kvss_throw_errno(error, errno, "remove %s", entry->fts_path);
-    }
-    (void) fts_close(tree);
-    return ok;
+    parent = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0)
+        return errno == ENOENT || kvss_throw_errno(error, errno, "open %s", folder);
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT || kvss_throw_errno(error, errno, "look at %s", path);
+    if (remove_at(parent, name, st.st_dev, error))
+        return true;
+    g_prefix_error(error, "remove %s: ", path);
+    return false;
 }
 
 static bool

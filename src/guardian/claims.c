@@ -9,15 +9,27 @@
 #include <string.h>
 #include <sys/file.h>
 
+/* Whoever has the lock needs milliseconds; one that was stopped meanwhile is not waited for. */
+#define LOCK_LIMIT_US (10 * G_USEC_PER_SEC)
+#define LOCK_POLL_US (10 * 1000)
+
 /* Looking and claiming is one step: two runs that begin together must not both find nothing. */
 static int
 lock_claims(const char *folder, GError **error)
 {
     kvss_autofd int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    gint64 deadline_us = g_get_monotonic_time() + LOCK_LIMIT_US;
 
-    if (fd < 0 || flock(fd, LOCK_EX) < 0) {
-        kvss_throw_errno(error, errno, "lock %s", folder);
+    if (fd < 0) {
+        kvss_throw_errno(error, errno, "open %s", folder);
         return -1;
+    }
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK || g_get_monotonic_time() > deadline_us) {
+            kvss_throw_errno(error, errno, "lock %s", folder);
+            return -1;
+        }
+        g_usleep(LOCK_POLL_US);
     }
     return kvss_fd_steal(&fd);
 }

@@ -121,7 +121,11 @@ recover_one(const char *path, bool dry_run, unsigned wait_s, KvssRecoveryReport 
     }
 }
 
-/* Under its lock: a run that begins holds it before it has a journal, and looks again when it gets it. */
+/*
+ * Under its lock: a run that begins holds it before it has a journal, and looks
+ * again when it gets it. So do we: another may have removed this one before us, and
+ * what the path names now is a living run's.
+ */
 static void
 remove_stale_sign(const char *path)
 {
@@ -129,7 +133,8 @@ remove_stale_sign(const char *path)
     g_autofree char *journal = g_strconcat(stem, ".journal", NULL);
     kvss_autofd int fd = open(path, O_RDWR | O_CLOEXEC);
 
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && access(journal, F_OK) < 0)
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && access(journal, F_OK) < 0
+        && kvss_fd_is_at(fd, path))
         (void) unlink(path);
 }
 

@@ -52,16 +52,6 @@ make_folder(const char *path, unsigned mode, GError **error)
     return kvss_throw_errno(error, errno, "make folder %s", path);
 }
 
-/* Is what is open here still what the path names? */
-static bool
-is_at(int fd, const char *path)
-{
-    struct stat open_one, named;
-
-    return fstat(fd, &open_one) == 0 && stat(path, &named) == 0
-        && open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
-}
-
 /*
  * flock()ed by this process alone (the journal's lock is shared with the
  * guardian), so that recovery can tell a live run from a guardian cleaning up.
@@ -82,7 +72,7 @@ run_show_alive(KvssRun *run, const char *journals, GError **error)
         /* Whoever looks holds it for a moment only. */
         if (flock(run->alive_fd, LOCK_EX) < 0)
             return kvss_throw_errno(error, errno, "lock %s", run->alive_path);
-    } while (!is_at(run->alive_fd, run->alive_path));
+    } while (!kvss_fd_is_at(run->alive_fd, run->alive_path));
     return true;
 }
 

@@ -52,7 +52,7 @@ typedef struct {
     /* Of a file that a provider found: when it is read, path must be this very file, and stay as it was. */
     bool is_identified;
     uint64_t device, inode, size;
-    gint64 mtime_ns;
+    gint64 mtime_ns, ctime_ns;
 } KvssFile;
 
 /**

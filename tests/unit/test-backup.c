@@ -305,6 +305,52 @@ test_unknown(void)
     assert_kept(f, 0);
 }
 
+/* --- a part that cannot be left out --- */
+
+static bool
+declare_tree(KvssWriter *writer, GCancellable *cancellable, GError **error)
+{
+    KvssComponent *part = kvss_component_new("part", "app's part");
+
+    kvss_set_string(&part->logical_path, "app");
+    part->is_selectable = false;
+    g_ptr_array_add(writer->components, kvss_component_new("app", "app"));
+    g_ptr_array_add(writer->components, part);
+    return true;
+}
+
+static void
+free_tree(KvssWriter *writer)
+{
+    kvss_writer_clear(writer);
+    g_free(writer);
+}
+
+static const KvssWriterOps tree_ops = {
+    .class_id = "0b5e1d0c-6d3c-4a52-9c5e-4b6a7a6f5a0f",
+    .friendly_name = "tree",
+    .identify = declare_tree,
+    .free = free_tree,
+};
+
+static void
+test_inseparable(void)
+{
+    static const char *const excluded[] = { "app's part", NULL };
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    KvssWriter *tree = g_new0(KvssWriter, 1);
+    KvssBackupResult result;
+
+    kvss_writer_init(tree, &tree_ops, "tree");
+    kvss_coordinator_take_writer(f->coordinator, tree);
+    f->request.exclude = excluded;
+    g_assert_false(kvss_backup_run(&f->request, &result, &error));
+    g_assert_error(error, KVSS_BACKUP_ERROR, KVSS_BACKUP_ERROR_INSEPARABLE);
+    g_assert_nonnull(strstr(error->message, "app's part cannot be left out"));
+    assert_kept(f, 0);
+}
+
 /* Whatever fails before the commit: nothing is kept, nothing is held. */
 static void
 test_refused(void)
@@ -752,6 +798,7 @@ main(int argc, char **argv)
     g_test_add_func("/backup/chosen", test_chosen);
     g_test_add_func("/backup/unknown", test_unknown);
     g_test_add_func("/backup/not-there", test_not_there);
+    g_test_add_func("/backup/inseparable", test_inseparable);
     g_test_add_func("/backup/refused", test_refused);
     g_test_add_func("/backup/cancelled", test_cancelled);
     g_test_add_func("/backup/late-failure", test_late_failure);

@@ -517,6 +517,40 @@ test_program_refuses(Fixture *f, gconstpointer data)
     g_assert_true(exists(journal));
 }
 
+/* ---- taking a folder away ---- */
+
+/* Links are removed, and what they lead to stays; so does what lies beside. */
+static void
+test_folder_with_links(Fixture *f, gconstpointer data)
+{
+    g_autofree char *kept = g_build_filename(f->state, "kept", NULL);
+    g_autofree char *folder = g_build_filename(f->state, "ours/deep/er", NULL);
+    g_autofree char *top = g_build_filename(f->state, "ours", NULL);
+    g_autofree char *file = g_build_filename(folder, "1", NULL);
+    g_autofree char *link = g_build_filename(top, "link", NULL);
+    g_autofree char *precious = g_build_filename(kept, "1", NULL);
+    g_autofree char *alias = g_build_filename(f->state, "alias", NULL);
+    g_autoptr(GError) error = NULL;
+    KvssAct act = { .kind = KVSS_ACT_FOLDER, .details = details_path(top) };
+    KvssAct through = { .kind = KVSS_ACT_FOLDER, .details = details_path(alias) };
+
+    g_assert_cmpint(g_mkdir_with_parents(folder, 0700), ==, 0);
+    g_assert_cmpint(g_mkdir(kept, 0700), ==, 0);
+    g_assert_true(g_file_set_contents(file, "x", 1, NULL));
+    g_assert_true(g_file_set_contents(precious, "x", 1, NULL));
+    g_assert_cmpint(symlink(kept, link), ==, 0);
+    g_assert_cmpint(symlink(kept, alias), ==, 0);
+
+    g_assert_true(kvss_act_undo(&act, NULL, 1, &error));
+    g_assert_true(kvss_act_undo(&act, NULL, 1, &error)); /* twice does no harm */
+    g_assert_true(kvss_act_undo(&through, NULL, 1, &error));
+    g_assert_false(exists(top));
+    g_assert_false(g_file_test(alias, G_FILE_TEST_IS_SYMLINK));
+    g_assert_true(exists(precious));
+    json_object_unref(act.details);
+    json_object_unref(through.details);
+}
+
 /* ---- beginning while others look ---- */
 
 static gpointer
@@ -711,6 +745,7 @@ main(int argc, char **argv)
                fixture_tear_down);
     ADD("torn-journal", test_torn_journal);
     ADD("damaged-journal", test_damaged_journal);
+    ADD("folder-with-links", test_folder_with_links);
     ADD("begin-while-others-look", test_begin_while_others_look);
     ADD("claim", test_claim);
     ADD("claim-of-the-dead", test_claim_of_the_dead);

@@ -324,6 +324,7 @@ add_file(KvssComponent *component, const char *original, const char *path,
     file->inode = st->st_ino;
     file->size = (uint64_t) st->st_size;
     file->mtime_ns = (gint64) st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+    file->ctime_ns = (gint64) st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec;
 }
 
 /* ---- inside the window ---- */

@@ -199,7 +199,9 @@ keep_act(ProgramWriter *self, KvssSnapshotSet *set, KvssEvent event, GError **er
     act = kvss_run_act_begin(set->run, KVSS_ACT_PROGRAM, details, error);
     if (!act)
         return false; /* the one before stands */
+    g_mutex_lock(&self->ending); /* Abort may have overtaken us */
     self->act = act;
+    g_mutex_unlock(&self->ending);
     if (before)
         kvss_run_act_end(self->run, before);
     return true;
@@ -213,7 +215,9 @@ keep_act(ProgramWriter *self, KvssSnapshotSet *set, KvssEvent event, GError **er
 static bool
 claim(ProgramWriter *self, KvssSnapshotSet *set, GError **error)
 {
+    g_mutex_lock(&self->ending);
     self->run = set->run;
+    g_mutex_unlock(&self->ending);
     for (guint i = 0; set->run && i < self->writer.components->len; i++) {
         KvssComponent *component = g_ptr_array_index(self->writer.components, i);
         g_autofree char *name = component_full_name(component);
