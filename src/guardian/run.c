@@ -164,6 +164,12 @@ kvss_run_folder(const KvssRun *run)
     return run->folder;
 }
 
+const char *
+kvss_run_state_dir(const KvssRun *run)
+{
+    return run->state_dir;
+}
+
 bool
 kvss_run_claim(KvssRun *run, const char *id, const char *name, GError **error)
 {

@@ -18,6 +18,9 @@
 
 #include <json-glib/json-glib.h>
 
+/** The folder of the journals, and of all that outlives a run. */
+const char *kvss_run_state_dir(const KvssRun *run);
+
 /** Names one act of one run; 0 is none. */
 typedef uint64_t KvssActId;
 

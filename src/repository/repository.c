@@ -202,6 +202,12 @@ kvss_repository_free(KvssRepository *repository)
 }
 
 const char *
+kvss_repository_folder(const KvssRepository *repository)
+{
+    return repository->backend->location;
+}
+
+const char *
 kvss_repository_id(const KvssRepository *repository)
 {
     return repository->id;

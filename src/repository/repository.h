@@ -88,6 +88,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssRepository, kvss_repository_free)
 /** The repository's id, 64 hex digits. */
 const char *kvss_repository_id(const KvssRepository *repository);
 
+/** The local folder that it lies in, absolute. */
+const char *kvss_repository_folder(const KvssRepository *repository);
+
 /**
  * kvss_repository_drop_stale_locks:
  * @out_dropped: (optional) how many

@@ -304,6 +304,84 @@ aside_found(Walk *walk, int folder, const char *name, const char *path, const st
     return true;
 }
 
+/* ---- folders of our own ---- */
+
+static void
+add_ours(GHashTable *ours, const char *path, const char *what)
+{
+    struct stat st;
+
+    if (path && stat(path, &st) == 0)
+        g_hash_table_insert(ours, walk_folder_key(&st), (gpointer) what);
+}
+
+GHashTable *
+host_ours(const KvssRestoreOptions *options)
+{
+    GHashTable *ours = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    add_ours(ours, options->state_dir, "the state folder of kvss");
+    add_ours(ours, kvss_repository_folder(options->repository), "the repository");
+    return ours;
+}
+
+static bool
+throw_ours(const PlanHost *host, const KvssFileSet *files, const char *path, const char *what,
+           GError **error)
+{
+    return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                      "%s: its writer declares %s, and %s is %s, which the restore itself needs: "
+                      "restore with --to DIR", name_of(host), files->path, path, what);
+}
+
+/* Not even with a name that does not match: what matches today is the writer's to say. */
+static bool
+refuse_ours(Walk *walk, const char *path, const char *what, GError **error)
+{
+    const Aside *aside = walk->data;
+
+    return throw_ours(aside->host, walk->files, path, what, error);
+}
+
+static const char *
+what_of_ours(GHashTable *ours, const char *path)
+{
+    struct stat st;
+    g_autofree char *key = stat(path, &st) == 0 ? walk_folder_key(&st) : NULL;
+
+    return key ? g_hash_table_lookup(ours, key) : NULL;
+}
+
+/* The declared folder itself, or one above it, is ours. */
+static bool
+check_above(const Aside *aside, const KvssFileSet *files, GError **error)
+{
+    g_autofree char *path = g_strdup(files->path);
+    char *slash;
+
+    do {
+        const char *what = what_of_ours(aside->plan->ours, path);
+
+        if (what)
+            return throw_ours(aside->host, files, path, what, error);
+        slash = strrchr(path, '/');
+        if (slash)
+            *slash = '\0';
+    } while (slash && *path);
+    return true;
+}
+
+/* Of our run's own work folder nothing is any writer's. */
+static GHashTable *
+skip_of(const KvssRun *run)
+{
+    GHashTable *skip = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    if (run)
+        add_ours(skip, kvss_run_folder(run), "");
+    return skip;
+}
+
 static bool
 is_folder_there(const char *path)
 {
@@ -317,6 +395,7 @@ static bool
 aside_all(Plan *plan, const PlanHost *host, KvssRun *run, GError **error)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GHashTable) skip = skip_of(run);
     Aside aside = { plan, host, run, seen };
     unsigned entries_left = ENTRIES_MAX;
 
@@ -326,11 +405,15 @@ aside_all(Plan *plan, const PlanHost *host, KvssRun *run, GError **error)
             .files = files,
             .cancellable = plan->options->cancellable,
             .entries_left = &entries_left,
+            .skip = skip,
+            .ours = plan->ours,
+            .met_ours = refuse_ours,
             .found = aside_found,
             .data = &aside,
         };
 
-        if (is_folder_there(files->path) && !walk_run(&walk, error))
+        if (!check_above(&aside, files, error)
+            || (is_folder_there(files->path) && !walk_run(&walk, error)))
             return false;
     }
     return true;

@@ -13,10 +13,16 @@
 #include "guardian/run.h"
 #include "restore/plan.h"
 
+/** The folders of kvss that a restore needs itself; a table for Walk.ours. */
+GHashTable *host_ours(const KvssRestoreOptions *options);
+
 /** Adds a component of the set to the plan. Errors: KVSS_RESTORE_ERROR_INVALID, NOT_FOUND. */
 bool host_plan(Plan *plan, const KvssManifestVm *stored, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/** Two components must not share a place: with --to, or in place. Says the steps. */
+/**
+ * Two components must not share a place: with --to, or in place; and no writer may declare
+ * a folder of ours. Says the steps. Errors: KVSS_RESTORE_ERROR_CONFLICT.
+ */
 bool host_describe(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** PreRestore to the writers of the components; nothing with --to. */

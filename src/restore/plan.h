@@ -52,6 +52,7 @@ typedef struct {
     GPtrArray *vms;           /* PlanVm */
     GPtrArray *hosts;         /* PlanHost */
     GArray *host_acts;        /* KvssActId: what was done for these, in order */
+    GHashTable *ours;         /* see Walk: what no restore of files may take away under itself */
     GPtrArray *steps;         /* char* */
     uint64_t total_bytes;     /* of all disks, guest-visible */
     bool is_partial;

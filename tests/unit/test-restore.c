@@ -885,6 +885,24 @@ test_host_race(HostWorld *h, gconstpointer data)
     assert_as_before(h);
 }
 
+/* A writer declares a folder that holds ours, or lies in it: the journal would be set aside. */
+static void
+test_host_over_ours(HostWorld *h, gconstpointer below)
+{
+    g_autofree char *declared = g_build_filename(h->w.repo->dir, below, NULL);
+    g_autofree char *words = g_strdup_printf("sqlite-0: its writer declares %s, and %s/", declared,
+                                             h->w.repo->dir);
+    KvssWriter *writer = g_ptr_array_index(kvss_coordinator_writers(h->coordinator), 0);
+    KvssComponent *live = g_ptr_array_index(writer->components, 0);
+
+    g_assert_nonnull(live);
+    (void) kvss_component_add_file_set(live, declared, "*", true);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, words);
+    refuse_host(h, (KvssRestoreOptions){ .dry_run = true }, "restore with --to DIR");
+    g_assert_cmpuint(script_count(h->script, "PreRestore"), ==, 0);
+    assert_as_before(h);
+}
+
 /* What stands in a file's place and is none cannot be set aside, and is not replaced. */
 static void
 test_host_in_the_way(HostWorld *h, gconstpointer data)
@@ -988,6 +1006,11 @@ main(int argc, char **argv)
     HOST_TEST("/restore/host/twice", test_host_twice);
     HOST_TEST("/restore/host/race", test_host_race);
     HOST_TEST("/restore/host/in-the-way", test_host_in_the_way);
+    HOST_TEST_WITH("/restore/host/over-ours/above", "", test_host_over_ours);
+    HOST_TEST_WITH("/restore/host/over-ours/state", "state", test_host_over_ours);
+    HOST_TEST_WITH("/restore/host/over-ours/journals", "state/journals", test_host_over_ours);
+    HOST_TEST_WITH("/restore/host/over-ours/repository", "repository", test_host_over_ours);
+    HOST_TEST_WITH("/restore/host/over-ours/packs", "repository/data", test_host_over_ours);
     HOST_TEST_WITH("/restore/host/refuses-pre", "PreRestore", test_host_refused);
     HOST_TEST_WITH("/restore/host/refuses-post", "PostRestore", test_host_refused);
     HOST_TEST("/restore/host/damaged", test_host_damaged);

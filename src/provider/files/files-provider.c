@@ -34,6 +34,7 @@ typedef struct {
     /* Of the steps alone, which come one after the other. */
     GHashTable *beside;   /* KvssFileSet -> Place (borrowed) */
     GHashTable *skip;     /* see Walk */
+    GHashTable *ours;     /* see Walk */
     GHashTable *taken;    /* component and path of each file so far */
     unsigned entries_left;
     uint64_t copy_left;
@@ -162,6 +163,9 @@ make_work_place(FilesProvider *self, KvssRun *run, GError **error)
     keep_place(self, place);
     if (stat(kvss_run_folder(run), &st) == 0)
         g_hash_table_add(self->skip, walk_folder_key(&st));
+    /* Journals and locks as they are now would be wrong at any later time. */
+    if (stat(kvss_run_state_dir(run), &st) == 0)
+        g_hash_table_insert(self->ours, walk_folder_key(&st), (gpointer) "the state folder of kvss");
     return true;
 }
 
@@ -254,6 +258,7 @@ survey_set(FilesProvider *self, KvssSnapshotSet *set, const KvssFileSet *files, 
         .cancellable = g_atomic_pointer_get(&set->cancellable),
         .entries_left = &self->entries_left,
         .skip = self->skip,
+        .ours = self->ours,
         .found = survey_file,
         .data = &survey,
     };
@@ -415,6 +420,7 @@ walk_sets(FilesProvider *self, KvssSnapshotSet *set, KvssComponent *component, b
             .deadline_us = is_stable ? 0 : self->deadline_us,
             .entries_left = &self->entries_left,
             .skip = self->skip,
+            .ours = self->ours,
             .found = found,
             .data = self,
         };
@@ -505,6 +511,7 @@ files_free(KvssProvider *p)
     g_ptr_array_unref(self->places);
     g_hash_table_unref(self->beside);
     g_hash_table_unref(self->skip);
+    g_hash_table_unref(self->ours);
     g_hash_table_unref(self->taken);
     g_free(self);
 }
@@ -537,6 +544,7 @@ kvss_files_provider_new(const KvssFilesLimits *limits)
     self->places = g_ptr_array_new_with_free_func((GDestroyNotify) place_free);
     self->beside = g_hash_table_new(NULL, NULL);
     self->skip = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    self->ours = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     kvss_provider_init(&self->provider, &files_ops);
     return &self->provider;

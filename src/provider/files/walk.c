@@ -44,7 +44,8 @@ note_left_out(Walk *walk, const char *path, const char *what)
         kvss_component_add_note(walk->component, "%s is %s: left out", path, what);
     else if (walk->n_notes == NOTES_MAX)
         kvss_component_add_note(walk->component,
-                                "%s: more links, sockets, pipes, devices or kept files are left out",
+                                "%s: more links, sockets, pipes, devices, kept files or folders of kvss are "
+                                "left out",
                                 walk->files->path);
     walk->n_notes++;
 }
@@ -121,14 +122,26 @@ visit_file(Walk *walk, int folder, const char *name, const char *path, const str
 static bool visit_folder(Walk *walk, int fd, const char *path, unsigned depth, GError **error);
 
 static bool
+leave_ours(Walk *walk, const char *path, const char *what, GError **error)
+{
+    if (walk->met_ours)
+        return walk->met_ours(walk, path, what, error);
+    note_left_out(walk, path, what);
+    return true;
+}
+
+static bool
 descend(Walk *walk, int folder, const char *name, const char *path, const struct stat *st,
         unsigned depth, GError **error)
 {
     g_autofree char *key = walk_folder_key(st);
+    const char *what = walk->ours ? g_hash_table_lookup(walk->ours, key) : NULL;
     kvss_autofd int fd = -1;
 
     if (!walk->files->is_recursive || (walk->skip && g_hash_table_contains(walk->skip, key)))
         return true;
+    if (what)
+        return leave_ours(walk, path, what, error);
     if (depth == DEPTH_MAX)
         return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
                           "%s: folders are nested deeper than %d", walk->files->path, DEPTH_MAX);

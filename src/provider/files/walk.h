@@ -18,13 +18,18 @@ typedef struct Walk Walk;
 typedef bool (*WalkFound)(Walk *walk, int folder, const char *name, const char *path,
                           const struct stat *st, GError **error);
 
+/** A folder of Walk.ours below the one declared. False ends the walk; true leaves it out. */
+typedef bool (*WalkOurs)(Walk *walk, const char *path, const char *what, GError **error);
+
 struct Walk {
     KvssComponent *component;  /* gets notes of what was left out; NULL: nobody is told */
     const KvssFileSet *files;
     GCancellable *cancellable; /* (nullable) */
     gint64 deadline_us;        /* monotonic; 0: none */
     unsigned *entries_left;    /* shared by the walks of a set; counts whatever is met */
-    GHashTable *skip;          /* (nullable) "DEVICE:INODE" of folders of ours */
+    GHashTable *skip;          /* (nullable) "DEVICE:INODE" of folders of ours: passed over in silence */
+    GHashTable *ours;          /* (nullable) the same -> char*: what kvss keeps there, "the state folder of kvss" */
+    WalkOurs met_ours;         /* (nullable) NULL: such a folder is left out, with a note */
     WalkFound found;
     gpointer data;
     unsigned n_notes;
