@@ -38,6 +38,7 @@ host_free(gpointer data)
         kvss_component_free(host->component);
     kvss_restored_component_free(host->result);
     g_ptr_array_unref(host->files);
+    g_hash_table_unref(host->kept);
     g_free(host);
 }
 
@@ -134,6 +135,7 @@ plan_file(Plan *plan, PlanHost *host, const KvssFile *stored, const char *relati
     file->file->uid = stored->uid;
     file->file->gid = stored->gid;
     g_ptr_array_add(host->files, file);
+    g_hash_table_add(plan->host_folders, g_path_get_dirname(path));
 }
 
 /* What its writer carried beside its files has no place of its own: it is given back to it. */
@@ -217,6 +219,7 @@ host_plan(Plan *plan, const KvssManifestVm *stored, GError **error)
 
     host->stored = stored;
     host->files = g_ptr_array_new_with_free_func(g_free);
+    host->kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     host->component = kvss_component_new(stored->component->name,
                                          stored->component->display_name);
     host->result = kvss_restored_component_new(stored);
@@ -257,19 +260,40 @@ typedef struct {
     GHashTable *seen;
 } Aside;
 
+/*
+ * A stale file beside those of the set goes. A folder of which the set has nothing (a new
+ * tablespace, files of a component that was not asked for) is not known to be stale.
+ */
 static bool
-journal_aside(const Aside *aside, const char *from, const char *to, GError **error)
+is_unknown_folder(const Aside *aside, const char *path)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+
+    return !g_hash_table_contains(aside->plan->host_folders, folder);
+}
+
+static bool
+journal_aside(const Aside *aside, const char *from, const char *to, bool keep, GError **error)
 {
     JsonObject *details = json_object_new();
     KvssActId act;
 
     json_object_set_string_member(details, "from", from);
     json_object_set_string_member(details, "to", to);
-    json_object_set_boolean_member(details, "keep", aside->plan->options->keep_old);
+    json_object_set_boolean_member(details, "keep", keep);
     act = kvss_run_act_begin(aside->run, KVSS_ACT_ASIDE, details, error);
     if (act)
         g_array_append_val(aside->plan->host_acts, act);
     return act != 0;
+}
+
+static void
+count_kept(const Aside *aside, const char *path)
+{
+    char *folder = g_path_get_dirname(path);
+    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(aside->host->kept, folder));
+
+    g_hash_table_insert(aside->host->kept, folder, GUINT_TO_POINTER(n + 1));
 }
 
 static bool
@@ -277,14 +301,18 @@ set_aside(const Aside *aside, int folder, const char *name, const char *path, GE
 {
     g_autofree char *to = kvss_vm_aside_path(path, aside->plan->id);
     g_autofree char *to_name = g_path_get_basename(to);
+    bool is_unknown = is_unknown_folder(aside, path);
+    bool keep_old = aside->plan->options->keep_old;
 
-    if (!journal_aside(aside, path, to, error))
+    if (!journal_aside(aside, path, to, keep_old || is_unknown, error))
         return false;
     if (renameat2(folder, name, folder, to_name, RENAME_NOREPLACE) < 0)
         return kvss_throw_errno(error, errno, "set %s aside", path);
     if (fsync(folder) < 0)
         return kvss_throw_errno(error, errno, "sync the folder of %s", path);
-    if (aside->plan->options->keep_old)
+    if (is_unknown && !keep_old)
+        count_kept(aside, path);
+    if (keep_old)
         g_ptr_array_add(aside->host->result->notes, g_strdup_printf("%s was kept as %s", path, to));
     return true;
 }
@@ -300,7 +328,8 @@ aside_found(Walk *walk, int folder, const char *name, const char *path, const st
         return true;
     if (aside->run)
         return set_aside(aside, folder, name, path, error);
-    step(aside->plan, aside->host, "%s is set aside", path);
+    step(aside->plan, aside->host, "%s is set aside%s", path,
+         is_unknown_folder(aside, path) ? " and kept: the backup has no file of its folder" : "");
     return true;
 }
 
@@ -694,6 +723,40 @@ set_status(Plan *plan, KvssRestoreStatus status)
 {
     for (guint i = 0; i < plan->hosts->len; i++)
         ((PlanHost *) g_ptr_array_index(plan->hosts, i))->component->restore_status = status;
+}
+
+/* Told once for each folder: there may be thousands of files in it. */
+static void
+tell_kept(const Plan *plan, PlanHost *host)
+{
+    g_autoptr(GList) folders = g_list_sort(g_hash_table_get_keys(host->kept), (GCompareFunc) strcmp);
+
+    for (GList *item = folders; item; item = item->next)
+        g_ptr_array_add(host->result->notes,
+                        g_strdup_printf("%s: the backup has no file of this folder: what was there "
+                                        "was kept (files: %u), under names with .kvss-old-%.8s",
+                                        (const char *) item->data,
+                                        GPOINTER_TO_UINT(g_hash_table_lookup(host->kept, item->data)),
+                                        plan->id));
+}
+
+char *
+host_tell_kept(const Plan *plan)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < plan->hosts->len; i++) {
+        PlanHost *host = g_ptr_array_index(plan->hosts, i);
+
+        if (g_hash_table_size(host->kept) == 0)
+            continue;
+        tell_kept(plan, host);
+        g_string_append_printf(names, "%s%s", names->len ? ", " : "", name_of(host));
+    }
+    if (names->len == 0)
+        return NULL;
+    return g_strdup_printf("the backup has no file of some folders of %s: what was in them was kept "
+                           "there, under names with .kvss-old-%.8s", names->str, plan->id);
 }
 
 static bool

@@ -43,4 +43,12 @@ bool host_post_restore(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
  */
 void host_take_back(Plan *plan, KvssRun *run);
 
+/**
+ * host_tell_kept:
+ *
+ * After success: notes in the results of the components, and (nullable) a sentence for people
+ * on what was kept without being asked for. Free with g_free.
+ */
+char *host_tell_kept(const Plan *plan);
+
 void host_free(gpointer component);

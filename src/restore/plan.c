@@ -51,6 +51,7 @@ plan_free(Plan *plan)
     g_clear_pointer(&plan->vms, g_ptr_array_unref);
     g_clear_pointer(&plan->hosts, g_ptr_array_unref);
     g_clear_pointer(&plan->host_acts, g_array_unref);
+    g_clear_pointer(&plan->host_folders, g_hash_table_unref);
     g_clear_pointer(&plan->ours, g_hash_table_unref);
     g_clear_pointer(&plan->steps, g_ptr_array_unref);
     g_free(plan->id);
@@ -520,6 +521,7 @@ plan_new(const KvssRestoreOptions *options, GError **error)
     plan->vms = g_ptr_array_new_with_free_func(plan_vm_free);
     plan->hosts = g_ptr_array_new_with_free_func(host_free);
     plan->host_acts = g_array_new(FALSE, FALSE, sizeof(KvssActId));
+    plan->host_folders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     plan->ours = host_ours(options);
     plan->steps = g_ptr_array_new_with_free_func(g_free);
     if (!kvss_host_is_local(options->host)) {

@@ -43,6 +43,7 @@ typedef struct {
     KvssComponent *component;  /* for the coordinator, which takes it; borrowed after that */
     bool component_is_taken;
     GPtrArray *files;          /* PlanFile; path is where it goes */
+    GHashTable *kept;          /* folder (char*) -> how many old files stay there for good */
     KvssRestoredComponent *result;
 } PlanHost;
 
@@ -52,6 +53,7 @@ typedef struct {
     GPtrArray *vms;           /* PlanVm */
     GPtrArray *hosts;         /* PlanHost */
     GArray *host_acts;        /* KvssActId: what was done for these, in order */
+    GHashTable *host_folders; /* char*: those that files of the set go to */
     GHashTable *ours;         /* see Walk: what no restore of files may take away under itself */
     GPtrArray *steps;         /* char* */
     uint64_t total_bytes;     /* of all disks, guest-visible */

@@ -242,13 +242,20 @@ run_sequence(Plan *plan, KvssCoordinator *coordinator, KvssRun *run, GError **er
 }
 
 static void
-result_warn(KvssRestoreResult *result, const char *what, const GError *problem)
+result_add_warning(KvssRestoreResult *result, const char *text)
 {
     char *before = result->warning;
 
-    result->warning = before ? g_strdup_printf("%s; %s: %s", before, what, problem->message)
-                             : g_strdup_printf("%s: %s", what, problem->message);
+    result->warning = before ? g_strdup_printf("%s; %s", before, text) : g_strdup(text);
     g_free(before);
+}
+
+static void
+result_warn(KvssRestoreResult *result, const char *what, const GError *problem)
+{
+    g_autofree char *text = g_strdup_printf("%s: %s", what, problem->message);
+
+    result_add_warning(result, text);
 }
 
 /* Everything stands: from here on there is only forward. */
@@ -336,6 +343,15 @@ vms_look(Plan *plan, KvssRestoreResult *result)
     }
 }
 
+static void
+result_tell_kept(const Plan *plan, KvssRestoreResult *result)
+{
+    g_autofree char *text = host_tell_kept(plan);
+
+    if (text)
+        result_add_warning(result, text);
+}
+
 bool
 kvss_restore_run(const KvssRestoreOptions *options, KvssRestoreResult *out_result, GError **error)
 {
@@ -367,6 +383,7 @@ kvss_restore_run(const KvssRestoreOptions *options, KvssRestoreResult *out_resul
         (void) kvss_run_finish(run, NULL);
     if (ok) {
         vms_look(plan, &result);
+        result_tell_kept(plan, &result);
         result_fill(&result, plan);
         result.seconds = (double) (g_get_monotonic_time() - start_us) / G_USEC_PER_SEC;
         *out_result = result;

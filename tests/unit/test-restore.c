@@ -709,6 +709,7 @@ restore_host_well(HostWorld *h, KvssRestoreOptions options)
     g_assert_no_error(error);
     g_assert_cmpuint(result.components->len, ==, 1);
     g_assert_cmpuint(((KvssRestoredComponent *) result.components->pdata[0])->files, ==, 2);
+    g_assert_null(result.warning);
     kvss_restore_result_clear(&result);
     assert_no_journals(h);
 }
@@ -753,6 +754,56 @@ test_host_keep_old(HostWorld *h, gconstpointer data)
     assert_text(h->db, "then");
     assert_text(h->wal, NULL);
     g_assert_cmpuint(count_files(h->data), ==, 6);
+}
+
+static bool
+is_in(const GPtrArray *texts, const char *words)
+{
+    for (guint i = 0; i < texts->len; i++)
+        if (strstr(g_ptr_array_index(texts, i), words))
+            return true;
+    return false;
+}
+
+/* The one file of the folder, which has lost its name. */
+static void
+assert_kept(const char *folder, const char *text)
+{
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name = dir ? g_dir_read_name(dir) : NULL;
+    g_autofree char *path = name ? g_build_filename(folder, name, NULL) : NULL;
+
+    g_assert_nonnull(path);
+    g_assert_nonnull(strstr(name, ".kvss-old-"));
+    assert_text(path, text);
+    g_assert_null(g_dir_read_name(dir));
+}
+
+/* Folders that came after the backup: what is in them exists nowhere else. */
+static void
+test_host_new_folder(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *space = g_build_filename(h->data, "space", NULL);
+    g_autofree char *file = g_build_filename(space, "stock.db3", NULL);
+    g_autofree char *words = g_strdup_printf("%s: the backup has no file of this folder", space);
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+    KvssRestoredComponent *component;
+
+    put(file, "new and only here");
+    make_host_set(h);
+    g_assert_true(restore(&h->w, (KvssRestoreOptions){ .host_coordinator = h->coordinator },
+                          &result, &error));
+    g_assert_no_error(error);
+    assert_kept(space, "new and only here");
+    assert_text(h->db, "then");
+    assert_text(h->wal, NULL);
+    g_assert_cmpuint(count_files(h->data), ==, 4); /* it, other.txt, and the two of the set */
+    component = g_ptr_array_index(result.components, 0);
+    g_assert_true(is_in(component->notes, words));
+    g_assert_nonnull(strstr(result.warning, "sqlite-0"));
+    kvss_restore_result_clear(&result);
+    assert_no_journals(h);
 }
 
 /* The folder is lost with all in it; it is made for the owner of the files. */
@@ -996,6 +1047,7 @@ main(int argc, char **argv)
 #define HOST_TEST(name, function) HOST_TEST_WITH(name, NULL, function)
     HOST_TEST("/restore/host/in-place", test_host_in_place);
     HOST_TEST("/restore/host/keep-old", test_host_keep_old);
+    HOST_TEST("/restore/host/new-folder", test_host_new_folder);
     HOST_TEST("/restore/host/lost", test_host_lost);
     HOST_TEST("/restore/host/dry-run", test_host_dry_run);
     HOST_TEST("/restore/host/elsewhere", test_host_elsewhere);
