@@ -164,11 +164,11 @@ read_file(KvssConfig *config, GError **error)
     if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &trouble)) {
         if (!wish && g_error_matches(trouble, G_FILE_ERROR, G_FILE_ERROR_NOENT))
             return true;
-        return throw_config(error, "%s: %s", path, trouble->message);
+        return throw_config(error, "configuration %s: %s", path, trouble->message);
     }
     if (read_groups(config, file, &trouble))
         return true;
-    return throw_config(error, "%s: %s", path, trouble->message);
+    return throw_config(error, "configuration %s: %s", path, trouble->message);
 }
 
 KvssConfig *

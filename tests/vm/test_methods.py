@@ -239,6 +239,19 @@ class MixedSet(LabCase):
         for guest in (cls.web, cls.db, cls.still, cls.kept):
             guest.wait_ready()
 
+    def assertBarrier(self, document):
+        """By the recorded times: what a guest sees lies within PrepareForSnapshot; the still ones are cut after it, and go on then."""
+        at = {e["event"]: (e["start"], e["end"]) for e in document["events"]}
+        times = {v["name"]: v for v in document["vms"]}
+        web = times["web"]
+        steps = [at["PrepareForSnapshot"][0], web["frozen"], web["instant"], web["thawed"], at["PrepareForSnapshot"][1],
+                 *at["Freeze"], *at["CommitSnapshots"], *at["Thaw"], *at["PostSnapshot"]]
+        self.assertEqual(steps, sorted(steps))
+        for name in ("db", "still"):
+            self.assertIsNone(times[name]["frozen"])
+            steps = [at["PrepareForSnapshot"][0], times[name]["instant"], at["PrepareForSnapshot"][1]]
+            self.assertEqual(steps, sorted(steps), name)
+
     def test_one_set_of_every_kind(self):
         secrets = {g.name: self.secret(g) for g in (self.db, self.still, self.kept)}
         self.kept.save()
@@ -259,6 +272,7 @@ class MixedSet(LabCase):
                          else sorted(v["name"] for v in self.kvss.backups()[0]["vms"]), ["db", "kept", "off", "still", "web"])
         document = json.loads(self.kvss.restic("-q", "dump", "latest", "/set.json"))
         self.assertEqual(document["set_id"], result.summary["set_id"])
+        self.assertBarrier(document)
 
         for guest in self.all:
             guest.delete()

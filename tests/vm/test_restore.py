@@ -48,6 +48,14 @@ class Replace(LabCase):
         self.assertEqual(self.web.images()["vda"].cat("/letter").strip(), b"old")
         self.assertNothingLeft()
 
+    def test_agent_is_not_asked(self):
+        """Whoever asked it would wait: it is stopped."""
+        self.web.signal_agent("STOP")
+        self.restore("latest", "web")
+        self.assertEqual(self.web.state(), "shut off")
+        self.assertEqual(self.web.images()["vda"].cat("/letter").strip(), b"old")
+        self.assertNothingLeft()
+
     def test_start(self):
         result = self.restore("latest", "web", "--start")
         self.assertEqual([v["state"] for v in result.summary["vms"]], ["running"])
