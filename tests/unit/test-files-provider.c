@@ -209,6 +209,7 @@ test_walk(Fixture *f, gconstpointer data)
     g_autofree char *pipe = g_build_filename(f->data, "pipe", NULL);
     g_autofree char *bad = g_build_filename(f->data, "bad\nname", NULL);
     g_autofree char *kept = put(f, "a.kvss-old-0123abcd", "0");
+    g_autofree char *kept_long = put(f, ".kvss-old-0123abcd-0123456789abcdef", "0");
 
     g_assert_cmpint(symlink("/etc/passwd", link), ==, 0);
     g_assert_cmpint(symlink("/etc", folder_link), ==, 0);
@@ -220,7 +221,8 @@ test_walk(Fixture *f, gconstpointer data)
     assert_holds(find(f, a), "1");
     assert_holds(find(f, b), "2");
     g_assert_null(find(f, kept));
-    g_assert_cmpuint(f->component->notes->len, ==, 4);
+    g_assert_null(find(f, kept_long));
+    g_assert_cmpuint(f->component->notes->len, ==, 5);
     g_assert_cmpuint(f->component->not_covered->len, ==, 1);
     assert_all_gone(f);
 }

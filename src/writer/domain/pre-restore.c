@@ -77,7 +77,17 @@ kvss_vm_real_path(const char *path)
 char *
 kvss_vm_aside_path(const char *real, const char *run_id)
 {
-    return g_strdup_printf("%s.kvss-old-%.8s", real, run_id);
+    g_autofree char *name = g_path_get_basename(real);
+    g_autofree char *path = g_strdup_printf("%s.kvss-old-%.8s", real, run_id);
+    g_autofree char *folder = NULL, *sum = NULL;
+
+    if (strlen(path) - strlen(real) + strlen(name) <= NAME_MAX)
+        return g_steal_pointer(&path);
+    /* The same for the same name: undo and plan compute it again. */
+    folder = g_path_get_dirname(real);
+    sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, name, -1);
+    return g_strdup_printf("%s/.kvss-old-%.8s-%.16s", g_str_equal(folder, "/") ? "" : folder, run_id,
+                           sum);
 }
 
 static JsonObject *

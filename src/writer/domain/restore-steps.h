@@ -59,5 +59,5 @@ bool kvss_vm_disk_goes_aside(const KvssComponent *component, const KvssDiskConfi
 /** Where a path really leads: links followed; for one that does not exist yet, its folder's. Free with g_free. */
 char *kvss_vm_real_path(const char *path);
 
-/** What @real is called once it is set aside. Free with g_free. */
+/** What @real is called once set aside: NAME.kvss-old-ID; .kvss-old-ID-HASH for a long NAME. Free with g_free. */
 char *kvss_vm_aside_path(const char *real, const char *run_id);
