@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Some hundred acts of some hundred bytes each; definitions of VMs are the large ones. */
-#define JOURNAL_LENGTH_MAX (256 * 1024 * 1024)
+/* What is longer cannot be read, and its acts not be undone: it is never written. */
+#define JOURNAL_LENGTH_MAX (2LL * KVSS_JOURNAL_ACTS_MAX)
 
 struct KvssJournal {
     char *path;
@@ -63,9 +63,24 @@ kvss_journal_path(const KvssJournal *journal)
     return journal->path;
 }
 
+/* Measured in the file: the guardian and the process append to the same one. */
+static bool
+has_room(const KvssJournal *journal, size_t length, gint64 length_max, GError **error)
+{
+    struct stat st;
+
+    if (fstat(journal->fd, &st) < 0)
+        return kvss_throw_errno(error, errno, "look at it");
+    if (st.st_size <= length_max && (gint64) length <= length_max - st.st_size)
+        return true;
+    return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE,
+                      "it has its greatest length (%" G_GINT64_FORMAT " MiB), since one run does too "
+                      "much at once: name fewer VMs or components", length_max >> 20);
+}
+
 /* One line in one write, then a sync: there whole, or recognisably not. Takes @object. */
 static bool
-journal_append(KvssJournal *journal, JsonObject *object, GError **error)
+journal_append(KvssJournal *journal, JsonObject *object, gint64 length_max, GError **error)
 {
     g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
     g_autofree char *text = NULL, *line = NULL;
@@ -75,7 +90,8 @@ journal_append(KvssJournal *journal, JsonObject *object, GError **error)
     text = json_to_string(node, FALSE);
     line = g_strconcat(text, "\n", NULL);
     g_mutex_lock(&journal->lock);
-    ok = kvss_write_exact(journal->fd, line, strlen(line), error)
+    ok = has_room(journal, strlen(line), length_max, error)
+        && kvss_write_exact(journal->fd, line, strlen(line), error)
         && kvss_fsync(journal->fd, journal->path, error);
     g_mutex_unlock(&journal->lock);
     if (!ok)
@@ -111,7 +127,7 @@ kvss_journal_create(const char *folder, const char *id, const char *purpose, con
     json_object_set_string_member(header, "uri", uri);
     json_object_set_int_member(header, "pid", getpid());
     json_object_set_string_member(header, "time", time);
-    if (!journal_append(journal, header, error) || !kvss_fsync_folder(folder, error)) {
+    if (!journal_append(journal, header, KVSS_JOURNAL_ACTS_MAX, error) || !kvss_fsync_folder(folder, error)) {
         (void) unlink(path);
         return NULL;
     }
@@ -162,7 +178,7 @@ kvss_journal_write_act(KvssJournal *journal, const KvssAct *act, GError **error)
     json_object_set_int_member(object, "act", (gint64) act->id);
     json_object_set_string_member(object, "kind", kvss_act_kind_name(act->kind));
     json_object_set_object_member(object, "details", json_object_ref(act->details));
-    return journal_append(journal, object, error);
+    return journal_append(journal, object, KVSS_JOURNAL_ACTS_MAX, error);
 }
 
 bool
@@ -171,7 +187,7 @@ kvss_journal_write_end(KvssJournal *journal, uint64_t act, GError **error)
     JsonObject *object = json_object_new();
 
     json_object_set_int_member(object, "end", (gint64) act);
-    return journal_append(journal, object, error);
+    return journal_append(journal, object, JOURNAL_LENGTH_MAX, error);
 }
 
 bool
@@ -180,7 +196,7 @@ kvss_journal_write_forward(KvssJournal *journal, GError **error)
     JsonObject *object = json_object_new();
 
     json_object_set_boolean_member(object, "forward", TRUE);
-    return journal_append(journal, object, error);
+    return journal_append(journal, object, JOURNAL_LENGTH_MAX, error);
 }
 
 bool
@@ -190,7 +206,7 @@ kvss_journal_write_claim(KvssJournal *journal, const char *id, const char *name,
 
     json_object_set_string_member(object, "claim", id);
     json_object_set_string_member(object, "name", name);
-    return journal_append(journal, object, error);
+    return journal_append(journal, object, KVSS_JOURNAL_ACTS_MAX, error);
 }
 
 /* ---- reading ---- */

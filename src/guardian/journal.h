@@ -16,6 +16,12 @@
 
 #include "guardian/acts.h"
 
+/**
+ * Acts and claims are refused beyond this: some hundred thousand files of a restore. A
+ * journal may be read at twice this length: each act's end is shorter than the act.
+ */
+#define KVSS_JOURNAL_ACTS_MAX (256 * 1024 * 1024)
+
 typedef struct KvssJournal KvssJournal;
 
 /** Makes @folder/@id.journal, exclusive, mode 0600, and locks it. */
@@ -40,7 +46,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssJournal, kvss_journal_free)
 int kvss_journal_fd(const KvssJournal *journal);
 const char *kvss_journal_path(const KvssJournal *journal);
 
-/** Each returns when the line is on disk. Threads: any. */
+/**
+ * Each returns when the line is on disk. Threads: any. Errors: KVSS_IO_ERROR; NO_SPACE also
+ * when the journal has its greatest length: then do not act, and what was done can be undone.
+ */
 bool kvss_journal_write_act(KvssJournal *journal, const KvssAct *act, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_journal_write_end(KvssJournal *journal, uint64_t act, GError **error)

@@ -335,6 +335,50 @@ test_torn_journal(Fixture *f, gconstpointer data)
     kvss_recovery_report_clear(&report);
 }
 
+/* So long that an act more could not be read again: it is refused, and what was begun can be ended. */
+static void
+test_full_journal(Fixture *f, gconstpointer data)
+{
+    g_autofree char *journal = journal_path(f), *path = NULL, *line = NULL;
+    KvssRun *run = begin(f);
+    g_autoptr(GError) error = NULL;
+    KvssRecoveryReport report;
+    struct stat before, after;
+    KvssActId act;
+    FILE *file;
+
+    path = make_file(f, run, "left", &act);
+    /* One long claim, as thousands of acts would be: all of it can be read. */
+    g_assert_cmpint(stat(journal, &before), ==, 0);
+    line = g_strnfill(KVSS_JOURNAL_ACTS_MAX - (gsize) before.st_size - 100, 'x');
+    file = g_fopen(journal, "a");
+    g_assert_nonnull(file);
+    g_assert_cmpint(fprintf(file, "{\"claim\":\"%s\"}\n", line), >, 0);
+    g_assert_cmpint(fclose(file), ==, 0);
+    g_assert_cmpint(stat(journal, &before), ==, 0);
+    g_assert_cmpuint(kvss_run_act_begin(run, KVSS_ACT_FILE, details_path("/no/such/file/that/is/so/"
+                     "long/that/it/does/not/fit/any/more/into/the/rest"), &error), ==, 0);
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE);
+    g_assert_nonnull(strstr(error->message, "greatest length"));
+    g_clear_error(&error);
+    g_assert_cmpint(stat(journal, &after), ==, 0);
+    g_assert_cmpint(after.st_size, ==, before.st_size);
+    g_assert_cmpint(truncate(journal, KVSS_JOURNAL_ACTS_MAX), ==, 0);
+    g_assert_false(kvss_run_claim(run, "a", "b", &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE);
+    g_clear_error(&error);
+    g_assert_cmpint(truncate(journal, before.st_size), ==, 0);
+    g_assert_true(kvss_run_act_undo(run, act, &error));
+    g_assert_no_error(error);
+    g_assert_false(exists(path));
+    kvss_run_free(run);
+    g_assert_true(kvss_recovery_run(f->state, false, 0, &report, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(report.left->len, ==, 0);
+    g_assert_false(exists(journal));
+    kvss_recovery_report_clear(&report);
+}
+
 /* Something else in the middle: nothing is guessed, a person is told. */
 static void
 test_damaged_journal(Fixture *f, gconstpointer data)
@@ -745,6 +789,7 @@ main(int argc, char **argv)
                fixture_tear_down);
     ADD("torn-journal", test_torn_journal);
     ADD("damaged-journal", test_damaged_journal);
+    ADD("full-journal", test_full_journal);
     ADD("folder-with-links", test_folder_with_links);
     ADD("begin-while-others-look", test_begin_while_others_look);
     ADD("claim", test_claim);
