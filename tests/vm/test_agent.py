@@ -123,7 +123,13 @@ class AgentDies(LabCase):
     @classmethod
     def make(cls):
         super().make()
-        cls.web = cls.lab.guest("web", agent="respawn").define().start()
+        cls.web = cls.lab.guest("web", agent="respawn").define()
+
+    def setUp(self):
+        """libvirt may have lost the agent of the guest that an earlier test has left."""
+        if self.web.state() == "running":
+            self.web.destroy()
+        self.web.start()
 
     def test_agent_is_killed_while_frozen(self):
         """Before the job begins: the respawned agent starts in frozen mode, and an ordinary thaw works."""
