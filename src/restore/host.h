@@ -21,7 +21,7 @@ bool host_plan(Plan *plan, const KvssManifestVm *stored, GError **error) G_GNUC_
 
 /**
  * Two components must not share a place: with --to, or in place; and no writer may declare
- * a folder of ours. Says the steps. Errors: KVSS_RESTORE_ERROR_CONFLICT.
+ * a folder of ours, or what a VM of the same restore gets. Says the steps. Errors: KVSS_RESTORE_ERROR_CONFLICT.
  */
 bool host_describe(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -1054,6 +1054,19 @@ test_host_with_vm(HostWorld *h, gconstpointer data)
     g_assert_true(is_registered(&h->w));
 }
 
+/* A writer declares the folder of the VM's images: the new disk would be set aside. */
+static void
+test_host_over_vm(HostWorld *h, gconstpointer data)
+{
+    KvssWriter *writer = g_ptr_array_index(kvss_coordinator_writers(h->coordinator), 0);
+    KvssComponent *live = g_ptr_array_index(writer->components, 0);
+
+    h->with_vm = true;
+    (void) kvss_component_add_file_set(live, h->w.dir, "*", true);
+    refuse_host(h, (KvssRestoreOptions){ 0 }, "which belongs to the VM web of the same restore");
+    assert_as_before(h);
+}
+
 static void
 test_host_damaged(HostWorld *h, gconstpointer data)
 {
@@ -1112,6 +1125,7 @@ main(int argc, char **argv)
     HOST_TEST("/restore/host/damaged", test_host_damaged);
     if (tool) {
         HOST_TEST("/restore/host/with-vm", test_host_with_vm);
+        HOST_TEST("/restore/host/over-vm", test_host_over_vm);
         HOST_TEST("/restore/host/with-failing-vm", test_host_with_failing_vm);
         TEST("/restore/whole", test_whole);
         TEST("/restore/again", test_again);
