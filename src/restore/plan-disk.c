@@ -1,0 +1,172 @@
+/*
+ * plan-disk.c - where each disk will be, in which format, and how much of it is data
+ */
+#include "catalogue/catalogue.h"
+#include "host/image.h"
+#include "restore/plan-vm.h"
+#include "stream/source.h"
+#include "writer/domain/restore-steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void
+plan_disk_free(gpointer data)
+{
+    PlanDisk *disk = data;
+
+    g_free(disk->real);
+    g_free(disk);
+}
+/* A block device is written through, in place, and must be as large at least. */
+static bool
+block_check(const PlanDisk *disk, GError **error)
+{
+    const char *path = disk->disk->path;
+    struct stat st;
+    int fd;
+    off_t size;
+
+    if (!g_str_equal(disk->disk->format, "raw"))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                          "block device %s held a %s image: restore with --to DIR", path,
+                          disk->disk->format);
+    if (stat(disk->real, &st) < 0 || !S_ISBLK(st.st_mode))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                          "block device %s is not on this host: create it, or use --to DIR", path);
+    fd = open(disk->real, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return kvss_throw_errno(error, errno, "open %s", path);
+    size = lseek(fd, 0, SEEK_END);
+    (void) close(fd);
+    if (size < 0 || (uint64_t) size < disk->disk->size)
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_NO_ROOM,
+                          "block device %s has %lld bytes, the disk needs %" G_GUINT64_FORMAT,
+                          path, (long long) size, disk->disk->size);
+    return true;
+}
+
+static bool
+disk_place_elsewhere(const KvssRestoreOptions *options, PlanVm *vm, PlanDisk *disk)
+{
+    g_autofree char *path = plan_path_in(options->to_dir, vm->component->display_name,
+                                         disk->disk->target, disk->disk->format);
+
+    kvss_set_string(&disk->disk->path, path);
+    kvss_set_string(&disk->disk->kind, "file");
+    return true;
+}
+
+static bool
+disk_place_where_it_was(PlanDisk *disk, GError **error)
+{
+    const KvssDisk *stored = disk->stored;
+    bool is_block = g_strcmp0(stored->kind, "block") == 0;
+
+    if (!stored->path || !*stored->path || g_strcmp0(stored->kind, "network") == 0)
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                          "disk %s was on the network: restore with --to DIR", stored->target);
+    if (is_block)
+        return g_str_has_prefix(stored->path, "/dev/")
+            || kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                          "disk %s: %s is no block device's path", stored->target, stored->path);
+    /* A volume of a pool is a file too, once its path is known. */
+    kvss_set_string(&disk->disk->kind, "file");
+    return plan_check_path(stored->path, NULL, error);
+}
+
+/* What this QEMU can only read comes back in its own format. */
+static void
+disk_choose_format(PlanVm *vm, PlanDisk *disk)
+{
+    if (kvss_image_can_create(disk->disk->format))
+        return;
+    g_ptr_array_add(vm->result->notes,
+                    g_strdup_printf("disk %s had format %s, which cannot be written here: it is "
+                                    "restored as qcow2",
+                                    disk->disk->target, disk->disk->format));
+    kvss_set_string(&disk->disk->format, "qcow2");
+    kvss_set_string(&disk->disk->options, NULL);
+}
+
+static bool
+disk_count_data(Plan *plan, PlanVm *vm, PlanDisk *disk, GError **error)
+{
+    const KvssRestoreOptions *options = plan->options;
+    g_autoptr(KvssSource) source = kvss_backup_open_disk(options->repository, options->backup,
+                                                         vm->vm, disk->stored, error);
+    g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
+
+    if (!source)
+        return false;
+    disk->disk->size = source->size;
+    if (source->size > 0 && !kvss_source_extents(source, 0, source->size, extents, error))
+        return false;
+    for (guint i = 0; i < extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(extents, KvssExtent, i);
+
+        disk->data_bytes += extent->zero ? 0 : extent->length;
+    }
+    plan->total_bytes += source->size;
+    return true;
+}
+
+static void
+disk_add_result(PlanVm *vm, const PlanDisk *disk)
+{
+    KvssRestoredDisk *result = g_new0(KvssRestoredDisk, 1);
+
+    result->target = g_strdup(disk->disk->target);
+    result->format = g_strdup(disk->disk->format);
+    result->path = g_strdup(disk->disk->path);
+    result->size = disk->disk->size;
+    g_ptr_array_add(vm->result->disks, result);
+}
+
+static const KvssDiskConfig *
+config_find_disk(const KvssDomainConfig *config, const char *target)
+{
+    for (guint i = 0; i < config->disks->len; i++) {
+        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
+
+        if (g_str_equal(disk->target, target))
+            return disk;
+    }
+    return NULL;
+}
+
+bool
+plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
+{
+    PlanDisk *disk = g_new0(PlanDisk, 1);
+
+    g_ptr_array_add(vm->disks, disk);
+    disk->stored = stored;
+    disk->disk = kvss_component_add_disk(vm->component, stored->target);
+    kvss_set_string(&disk->disk->format, stored->format && *stored->format ? stored->format : "raw");
+    kvss_set_string(&disk->disk->kind, stored->kind ? stored->kind : "file");
+    kvss_set_string(&disk->disk->path, stored->path);
+    kvss_set_string(&disk->disk->options, stored->options);
+    disk->disk->size = stored->size;
+
+    if (!config_find_disk(vm->config, stored->target))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                          "disk %s is not in the stored definition", stored->target);
+    disk_choose_format(vm, disk);
+    if (!(plan->options->to_dir ? disk_place_elsewhere(plan->options, vm, disk)
+                                : disk_place_where_it_was(disk, error)))
+        return false;
+    disk->real = kvss_vm_real_path(disk->disk->path);
+    disk->is_block = g_str_equal(disk->disk->kind, "block");
+    disk->keeps_room = !disk->is_block && g_str_equal(disk->disk->format, "raw")
+        && kvss_image_options_preallocate(disk->disk->options);
+    if (!disk->is_block && !plan_check_path(disk->real, plan->options->to_dir, error))
+        return false;
+    if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(disk, error)))
+        return false;
+    disk_add_result(vm, disk);
+    return true;
+}

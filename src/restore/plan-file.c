@@ -1,0 +1,91 @@
+/*
+ * plan-file.c - where the carried files of a VM will be: NVRAM, TPM state, saved state
+ */
+#include "catalogue/manifest.h"
+#include "host/connection.h"
+#include "restore/plan-vm.h"
+
+#include <string.h>
+
+static PlanFile *
+plan_file(PlanVm *vm, const KvssFile *stored, const char *path)
+{
+    PlanFile *file = g_new0(PlanFile, 1);
+
+    file->stored = stored;
+    file->file = kvss_component_add_file(vm->component, stored->name, path, stored->mode);
+    kvss_set_string(&file->file->original, stored->original);
+    g_ptr_array_add(vm->files, file);
+    return file;
+}
+
+static bool
+plan_nvram(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
+{
+    g_autofree char *safe = kvss_manifest_safe_name(vm->component->display_name);
+    g_autofree char *name = g_strdup_printf("%s_VARS.fd", safe);
+    g_autofree char *path = plan->options->to_dir
+        ? g_build_filename(plan->options->to_dir, name, NULL) : g_strdup(vm->config->nvram);
+
+    /* A definition without a place for it has no use for it. */
+    if (!path)
+        return true;
+    (void) plan_file(vm, stored, path);
+    return plan_check_path(path, plan->options->to_dir, error);
+}
+
+/* "tpm/tpm2/NAME" goes to the place that libvirt takes it from; no other path will do. */
+static bool
+plan_tpm(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
+{
+    const char *folder = kvss_host_tpm_folder(plan->options->host);
+    g_autofree char *path = g_build_filename(folder, vm->component->name,
+                                             stored->name + strlen("tpm/"), NULL);
+
+    (void) plan_file(vm, stored, path);
+    return plan_check_path(path, folder, error);
+}
+
+/* Beside the first disk, where there is room for large things. */
+static bool
+plan_saved_state(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
+{
+    const PlanDisk *first = NULL;
+    g_autofree char *safe = kvss_manifest_safe_name(vm->component->display_name);
+    g_autofree char *name = g_strdup_printf(".%s.kvss-state-%.8s", safe, plan->id);
+    g_autofree char *folder = NULL;
+    g_autofree char *path = NULL;
+
+    for (guint i = 0; i < vm->disks->len && !first; i++) {
+        const PlanDisk *disk = g_ptr_array_index(vm->disks, i);
+
+        if (!disk->is_block)
+            first = disk;
+    }
+    folder = first ? g_path_get_dirname(first->real)
+                   : g_strdup(kvss_host_save_folder(plan->options->host));
+    path = g_build_filename(folder, name, NULL);
+    (void) plan_file(vm, stored, path);
+    return true;
+}
+
+bool
+plan_files(Plan *plan, PlanVm *vm, GError **error)
+{
+    GPtrArray *stored_files = vm->vm->component->files;
+
+    for (guint i = 0; i < stored_files->len; i++) {
+        const KvssFile *stored = g_ptr_array_index(stored_files, i);
+        bool ok = true;
+
+        if (g_str_equal(stored->name, "nvram.fd"))
+            ok = plan_nvram(plan, vm, stored, error);
+        else if (g_str_has_prefix(stored->name, "tpm/"))
+            ok = plan_tpm(plan, vm, stored, error);
+        else if (g_str_equal(stored->name, "state.save"))
+            ok = plan_saved_state(plan, vm, stored, error);
+        if (!ok)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,187 @@
+/*
+ * plan-vm.c - what will be done about one VM: its definition, the old one of that UUID, all its parts
+ */
+#include "catalogue/catalogue.h"
+#include "restore/plan-vm.h"
+#include "writer/domain/definition.h"
+
+#define DEFINITION_MAX (10u * 1024 * 1024)
+
+void
+plan_vm_free(gpointer data)
+{
+    PlanVm *vm = data;
+
+    if (!vm->component_is_taken)
+        kvss_component_free(vm->component);
+    kvss_domain_config_free(vm->config);
+    kvss_domain_free(vm->old);
+    g_ptr_array_unref(vm->disks);
+    g_ptr_array_unref(vm->files);
+    kvss_restored_vm_free(vm->result);
+    g_free(vm);
+}
+/* ---- definition ---- */
+
+static bool
+plan_definition(Plan *plan, PlanVm *vm, GError **error)
+{
+    const KvssRestoreOptions *options = plan->options;
+    const KvssFile *stored = kvss_component_find_file(vm->vm->component, "domain.xml");
+    g_autoptr(GBytes) bytes = NULL;
+    g_autofree char *xml = NULL;
+
+    if (!stored)
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                          "the backup holds no definition of it");
+    bytes = kvss_backup_read_file(options->repository, options->backup, vm->vm, stored,
+                                  DEFINITION_MAX, error);
+    if (!bytes)
+        return false;
+    xml = g_strndup(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
+    vm->config = kvss_domain_config_parse(xml, error);
+    if (!vm->config)
+        return false;
+    if (g_ascii_strcasecmp(vm->config->uuid, vm->component->name) != 0
+        || !g_str_equal(vm->config->name, vm->component->display_name))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                          "its stored definition is that of another VM, %s", vm->config->name);
+    (void) kvss_component_add_bytes(vm->component, "domain.xml", bytes, 0600);
+    return true;
+}
+
+/* What PostRestore will make of the definition, seen beforehand. */
+static bool
+plan_correction(Plan *plan, PlanVm *vm, GError **error)
+{
+    const KvssFile *file = kvss_component_find_file(vm->component, "domain.xml");
+    g_autofree char *xml = g_strndup(g_bytes_get_data(file->bytes, NULL),
+                                     g_bytes_get_size(file->bytes));
+    g_auto(KvssDefinitionReport) report = { 0 };
+    g_autofree char *corrected = kvss_definition_correct(xml, vm->component, plan->options->host,
+                                                         NULL, &report, error);
+
+    if (!corrected)
+        return false;
+    plan->is_partial |= report.left_out_host_access;
+    for (guint i = 0; i < report.networks->len; i++) {
+        const KvssDefinitionNetwork *network = g_ptr_array_index(report.networks, i);
+        KvssRestoredNetwork *result = g_new0(KvssRestoredNetwork, 1);
+
+        result->type = g_strdup(network->type);
+        result->source = g_strdup(network->source);
+        result->mac = g_strdup(network->mac);
+        result->is_connected = network->is_connected;
+        plan->is_partial |= !network->is_connected;
+        g_ptr_array_add(vm->result->networks, result);
+    }
+    return true;
+}
+
+/* ---- VMs ---- */
+
+static bool
+plan_old(Plan *plan, PlanVm *vm, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(KvssDomain) old
+        = kvss_host_find_domain(plan->options->host, vm->component->name, &local);
+
+    if (!old && !g_error_matches(local, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    if (!old || g_ascii_strcasecmp(kvss_domain_uuid(old), vm->component->name) != 0)
+        return true;
+    vm->old = g_steal_pointer(&old);
+    return kvss_domain_get_state(vm->old, &vm->old_state, NULL, error);
+}
+
+static void
+note_not_covered(Plan *plan, PlanVm *vm)
+{
+    GPtrArray *list = vm->vm->component->not_covered;
+
+    for (guint i = 0; i < list->len; i++) {
+        const KvssNotCovered *item = g_ptr_array_index(list, i);
+
+        if (!item->is_writable)
+            continue;
+        plan->is_partial = true;
+        g_ptr_array_add(vm->result->notes,
+                        g_strdup_printf("%s (%s) was not in the backup: it is left as it is",
+                                        item->target, item->kind));
+    }
+}
+
+static void
+component_fill(KvssComponent *component, const KvssComponent *stored)
+{
+    kvss_set_string(&component->logical_path, stored->logical_path);
+    kvss_set_string(&component->caption, stored->caption);
+    kvss_set_string(&component->state, stored->state);
+    kvss_set_string(&component->method, stored->method);
+    kvss_set_string(&component->consistency, stored->consistency);
+    kvss_set_string(&component->metadata, stored->metadata);
+}
+
+/* Its memory cannot be saved: the writer may shut it off, and the plan says so. */
+static bool
+must_be_stopped(const PlanVm *vm)
+{
+    g_autoptr(KvssDomainConfig) config = NULL;
+
+    if (!vm->old
+        || (vm->old_state != KVSS_DOMAIN_RUNNING && vm->old_state != KVSS_DOMAIN_PAUSED))
+        return false;
+    config = kvss_domain_config(vm->old, NULL);
+    return config && config->passthrough->len > 0;
+}
+
+static void
+component_set_options(const Plan *plan, PlanVm *vm)
+{
+    g_autofree char *text = g_strdup_printf("{\"keep-old\":%s,\"stop\":%s}",
+                                            plan->options->keep_old ? "true" : "false",
+                                            must_be_stopped(vm) ? "true" : "false");
+
+    kvss_set_string(&vm->component->restore_options, text);
+}
+
+static bool
+plan_vm_fill(Plan *plan, PlanVm *vm, GError **error)
+{
+    GPtrArray *disks = vm->vm->component->disks;
+
+    if (!g_uuid_string_is_valid(vm->component->name))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                          "'%s' is no UUID of a VM", vm->component->name);
+    if (!plan_old(plan, vm, error) || !plan_definition(plan, vm, error))
+        return false;
+    for (guint i = 0; i < disks->len; i++) {
+        if (!plan_disk(plan, vm, g_ptr_array_index(disks, i), error))
+            return false;
+    }
+    component_set_options(plan, vm);
+    note_not_covered(plan, vm);
+    return plan_files(plan, vm, error) && plan_correction(plan, vm, error);
+}
+
+bool
+plan_vm(Plan *plan, const KvssManifestVm *stored, GError **error)
+{
+    const KvssComponent *component = stored->component;
+    PlanVm *vm = g_new0(PlanVm, 1);
+
+    vm->vm = stored;
+    vm->disks = g_ptr_array_new_with_free_func(plan_disk_free);
+    vm->files = g_ptr_array_new_with_free_func(g_free);
+    vm->component = kvss_component_new(component->name, component->display_name);
+    vm->result = kvss_restored_vm_new(component->display_name, component->name);
+    g_ptr_array_add(plan->vms, vm);
+    component_fill(vm->component, component);
+    if (plan_vm_fill(plan, vm, error))
+        return true;
+    g_prefix_error(error, "%s: ", component->display_name);
+    return false;
+}
