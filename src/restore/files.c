@@ -1,18 +1,14 @@
 /*
  * files.c - the middle of a restore: content to disks and small files
  *
- *   repository ─▶ source ─▶ copy ─▶ NBD ─▶ qemu-nbd ─▶ image in its own format
- *
- * A new image is made empty with the options of the old one, and only what is
- * not zero is sent: it comes out as sparse as it was.
+ * A new image is made empty with the options of the old one and comes out as sparse as it
+ * was (image-write.h).
  */
 #include "restore/files.h"
 #include "base/fd.h"
 #include "base/test-point.h"
 #include "host/image.h"
-#include "host/nbd-sink.h"
-#include "stream/copy.h"
-#include "stream/sink.h"
+#include "restore/image-write.h"
 #include "stream/source.h"
 #include "writer/domain/restore-steps.h"
 
@@ -31,6 +27,7 @@ typedef struct {
     const PlanVm *vm;
     const char *target;
     uint64_t done_before; /* bytes of the disks behind us */
+    KvssActId server;     /* of the image under way */
 } Work;
 
 /* ---- in the journal ---- */
@@ -104,44 +101,17 @@ tell_progress(uint64_t done, uint64_t size, gpointer data)
         options->progress(&info, options->progress_data);
 }
 
+/* The undo ends what is left of the server before it takes the image away. */
 static bool
-journal_server(Work *work, const KvssImageServer *server, KvssActId *out_act, GError **error)
+journal_server(const KvssImageServer *server, gpointer data, GError **error)
 {
     JsonObject *details = json_object_new();
+    Work *work = data;
 
     json_object_set_int_member(details, "pid", kvss_image_server_pid(server));
     json_object_set_int_member(details, "start", (gint64) kvss_image_server_start_time(server));
-    *out_act = kvss_run_act_begin(work->run, KVSS_ACT_PROCESS, details, error);
-    return *out_act != 0;
-}
-
-static KvssImageServer *
-disk_serve(Work *work, const PlanDisk *disk, GError **error)
-{
-    g_autofree char *socket = g_build_filename(kvss_run_folder(work->run), "restore.sock", NULL);
-    KvssImageServerOptions options = {
-        .path = disk->real,
-        .format = disk->disk->format,
-        .socket = socket,
-        .export_name = disk->disk->target,
-        .is_writable = true,
-        .keeps_room = disk->keeps_room,
-    };
-
-    return kvss_image_server_start(&options, error);
-}
-
-static bool
-disk_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssImageServer *server,
-          KvssCopyStats *stats, GError **error)
-{
-    g_autoptr(KvssSink) sink
-        = kvss_nbd_sink_new(kvss_image_server_socket(server), disk->disk->target, source->size,
-                            !disk->is_block, error);
-
-    return sink
-        && kvss_copy(source, sink, tell_progress, work, work->plan->options->cancellable, stats,
-                     error);
+    work->server = kvss_run_act_begin(work->run, KVSS_ACT_PROCESS, details, error);
+    return work->server != 0;
 }
 
 /*
@@ -172,19 +142,29 @@ device_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats 
 }
 
 static bool
-image_write(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *stats,
-            GError **error)
+disk_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *stats,
+          GError **error)
 {
-    g_autoptr(KvssImageServer) server = disk_serve(work, disk, error);
-    KvssActId act;
+    g_autofree char *socket = g_build_filename(kvss_run_folder(work->run), "restore.sock", NULL);
+    ImageWrite image = {
+        .path = disk->real,
+        .format = disk->disk->format,
+        .export_name = disk->disk->target,
+        .socket = socket,
+        .keeps_room = disk->keeps_room,
+        .is_blank = !disk->is_block,
+        .serving = journal_server,
+        .progress = tell_progress,
+        .data = work,
+        .cancellable = work->plan->options->cancellable,
+    };
+
     bool ok;
 
-    if (!server || !journal_server(work, server, &act, error))
-        return false;
-    ok = disk_copy(work, disk, source, server, stats, error)
-        && kvss_image_server_finish(server, error);
-    g_clear_pointer(&server, kvss_image_server_free);
-    kvss_run_act_end(work->run, act);
+    work->server = 0;
+    ok = image_write(&image, source, stats, error);
+    if (work->server)
+        kvss_run_act_end(work->run, work->server);
     return ok;
 }
 
@@ -230,7 +210,7 @@ disk_write(Work *work, const PlanDisk *disk, GError **error)
         if (!device_copy(work, disk, source, &stats, error))
             return false;
     } else if (!image_make(work, disk, aside, error)
-               || !image_write(work, disk, source, &stats, error)
+               || !disk_copy(work, disk, source, &stats, error)
                || !take_over_owner(disk->real, aside, 0600, error)
                || !kvss_fsync_folder(folder, error)) {
         return false;
