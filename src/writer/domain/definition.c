@@ -4,14 +4,12 @@
 #include "writer/domain/definition.h"
 #include "guardian/acts-restore.h"
 #include "host/connection.h"
+#include "host/xml.h"
 
 #include <libvirt/virterror.h>
-#include <libxml/parser.h>
-#include <libxml/tree.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#define XML_LENGTH_MAX (10 * 1024 * 1024)
 #define X(text) ((const xmlChar *) (text))
 
 typedef struct {
@@ -55,55 +53,6 @@ note(Correction *c, const char *format, ...)
     va_end(args);
 }
 
-/* ---- small steps through the tree ---- */
-
-static bool
-is_named(xmlNodePtr node, const char *name)
-{
-    return node->type == XML_ELEMENT_NODE && xmlStrEqual(node->name, X(name));
-}
-
-static xmlNodePtr
-child(xmlNodePtr node, const char *name)
-{
-    for (xmlNodePtr n = node ? node->children : NULL; n; n = n->next)
-        if (is_named(n, name))
-            return n;
-    return NULL;
-}
-
-static xmlNodePtr
-child_or_new(xmlNodePtr node, const char *name)
-{
-    xmlNodePtr found = child(node, name);
-
-    return found ? found : xmlNewChild(node, NULL, X(name), NULL);
-}
-
-static char *
-attribute(xmlNodePtr node, const char *name)
-{
-    xmlChar *value = node ? xmlGetProp(node, X(name)) : NULL;
-    char *copy = g_strdup((const char *) value);
-
-    xmlFree(value);
-    return copy;
-}
-
-static void
-remove_children(xmlNodePtr node, const char *name)
-{
-    xmlNodePtr next;
-
-    for (xmlNodePtr n = node->children; n; n = next) {
-        next = n->next;
-        if (is_named(n, name)) {
-            xmlUnlinkNode(n);
-            xmlFreeNode(n);
-        }
-    }
-}
-
 /* ---- disks ---- */
 
 /* Everything that says how the old image was found or opened; labels stay. */
@@ -115,12 +64,11 @@ source_reset(xmlNodePtr source)
     xmlNodePtr next;
 
     for (int i = 0; gone[i]; i++)
-        (void) xmlUnsetProp(source, X(gone[i]));
+        kvss_xml_unset_attribute(source, gone[i]);
     for (xmlNodePtr n = source->children; n; n = next) {
         next = n->next;
-        if (n->type == XML_ELEMENT_NODE && !is_named(n, "seclabel")) {
-            xmlUnlinkNode(n);
-            xmlFreeNode(n);
+        if (n->type == XML_ELEMENT_NODE && !kvss_xml_is(n, "seclabel")) {
+            kvss_xml_remove(n);
         }
     }
 }
@@ -129,24 +77,24 @@ static void
 disk_correct(Correction *c, xmlNodePtr node, const KvssDisk *disk)
 {
     bool is_block = g_strcmp0(disk->kind, "block") == 0;
-    xmlNodePtr source = child_or_new(node, "source");
-    xmlNodePtr driver = child(node, "driver");
+    xmlNodePtr source = kvss_xml_child_or_new(node, "source");
+    xmlNodePtr driver = kvss_xml_child(node, "driver");
 
-    if (child(node, "encryption") || child(source, "encryption"))
+    if (kvss_xml_child(node, "encryption") || kvss_xml_child(source, "encryption"))
         note(c, "disk %s was encrypted by QEMU and is restored unencrypted", disk->target);
-    remove_children(node, "encryption");
-    remove_children(node, "backingStore");
-    remove_children(node, "mirror");
+    kvss_xml_remove_children(node, "encryption");
+    kvss_xml_remove_children(node, "backingStore");
+    kvss_xml_remove_children(node, "mirror");
     source_reset(source);
-    xmlSetProp(node, X("type"), X(is_block ? "block" : "file"));
-    xmlSetProp(source, X(is_block ? "dev" : "file"), X(disk->path));
+    kvss_xml_set_attribute(node, "type", is_block ? "block" : "file");
+    kvss_xml_set_attribute(source, is_block ? "dev" : "file", disk->path);
 
     if (!driver) {
         driver = xmlNewNode(NULL, X("driver"));
-        xmlSetProp(driver, X("name"), X("qemu"));
+        kvss_xml_set_attribute(driver, "name", "qemu");
         (void) xmlAddPrevSibling(source, driver);
     }
-    xmlSetProp(driver, X("type"), X(disk->format));
+    kvss_xml_set_attribute(driver, "type", disk->format);
     (void) xmlAddNextSibling(source, xmlNewNode(NULL, X("backingStore")));
 }
 
@@ -154,24 +102,24 @@ disk_correct(Correction *c, xmlNodePtr node, const KvssDisk *disk)
 static void
 media_correct(Correction *c, xmlNodePtr node, const char *target)
 {
-    g_autofree char *device = attribute(node, "device");
-    xmlNodePtr source = child(node, "source");
-    g_autofree char *file = attribute(source, "file");
-    g_autofree char *policy = attribute(source, "startupPolicy");
+    g_autofree char *device = kvss_xml_attribute(node, "device");
+    xmlNodePtr source = kvss_xml_child(node, "source");
+    g_autofree char *file = kvss_xml_attribute(source, "file");
+    g_autofree char *policy = kvss_xml_attribute(source, "startupPolicy");
     struct stat st;
 
     if (!file || policy
         || (g_strcmp0(device, "cdrom") != 0 && g_strcmp0(device, "floppy") != 0)
         || stat(file, &st) == 0)
         return;
-    xmlSetProp(source, X("startupPolicy"), X("optional"));
+    kvss_xml_set_attribute(source, "startupPolicy", "optional");
     note(c, "%s is not on this host: drive %s starts empty", file, target);
 }
 
 static bool
 disk_visit(Correction *c, xmlNodePtr node, GError **error)
 {
-    g_autofree char *target = attribute(child(node, "target"), "dev");
+    g_autofree char *target = kvss_xml_attribute(kvss_xml_child(node, "target"), "dev");
     KvssDisk *disk;
 
     if (!target)
@@ -230,27 +178,27 @@ interface_disconnect(xmlNodePtr node)
                                         "bandwidth", "port", "actual", NULL };
 
     for (int i = 0; gone[i]; i++)
-        remove_children(node, gone[i]);
-    xmlSetProp(node, X("type"), X("user"));
-    (void) xmlUnsetProp(node, X("trustGuestRxFilters"));
-    xmlSetProp(child_or_new(node, "link"), X("state"), X("down"));
+        kvss_xml_remove_children(node, gone[i]);
+    kvss_xml_set_attribute(node, "type", "user");
+    kvss_xml_unset_attribute(node, "trustGuestRxFilters");
+    kvss_xml_set_attribute(kvss_xml_child_or_new(node, "link"), "state", "down");
 }
 
 static void
 interface_visit(Correction *c, xmlNodePtr node)
 {
     KvssDefinitionNetwork *network = g_new0(KvssDefinitionNetwork, 1);
-    xmlNodePtr source = child(node, "source");
+    xmlNodePtr source = kvss_xml_child(node, "source");
 
-    network->type = attribute(node, "type");
+    network->type = kvss_xml_attribute(node, "type");
     if (!network->type)
         network->type = g_strdup("user");
-    network->mac = attribute(child(node, "mac"), "address");
-    network->source = attribute(source, "network");
+    network->mac = kvss_xml_attribute(kvss_xml_child(node, "mac"), "address");
+    network->source = kvss_xml_attribute(source, "network");
     if (!network->source)
-        network->source = attribute(source, "bridge");
+        network->source = kvss_xml_attribute(source, "bridge");
     if (!network->source)
-        network->source = attribute(source, "dev");
+        network->source = kvss_xml_attribute(source, "dev");
     network->is_connected = is_here(c, network->type, network->source);
     g_ptr_array_add(c->report->networks, network);
     if (network->is_connected)
@@ -275,8 +223,7 @@ leave_out(Correction *c, xmlNodePtr node, const char *what)
 {
     c->report->left_out_host_access = true;
     note(c, "%s was left out: it makes the host run what the backup says", what);
-    xmlUnlinkNode(node);
-    xmlFreeNode(node);
+    kvss_xml_remove(node);
 }
 
 static void
@@ -299,7 +246,7 @@ extensions_leave_out(Correction *c, xmlNodePtr root)
 static void
 emulator_check(Correction *c, xmlNodePtr devices)
 {
-    xmlNodePtr emulator = child(devices, "emulator");
+    xmlNodePtr emulator = kvss_xml_child(devices, "emulator");
     xmlChar *path = emulator ? xmlNodeGetContent(emulator) : NULL;
 
     if (path && (!g_str_has_prefix((const char *) path, "/usr/") || strstr((char *) path, "..")))
@@ -312,7 +259,7 @@ scripts_leave_out(Correction *c, xmlNodePtr interface)
 {
     xmlNodePtr script;
 
-    while ((script = child(interface, "script")) || (script = child(interface, "downscript")))
+    while ((script = kvss_xml_child(interface, "script")) || (script = kvss_xml_child(interface, "downscript")))
         leave_out(c, script, "the script of an interface");
 }
 
@@ -322,9 +269,9 @@ static bool
 devices_visit(Correction *c, xmlNodePtr devices, GError **error)
 {
     for (xmlNodePtr n = devices ? devices->children : NULL; n; n = n->next) {
-        if (is_named(n, "disk") && !disk_visit(c, n, error))
+        if (kvss_xml_is(n, "disk") && !disk_visit(c, n, error))
             return false;
-        if (is_named(n, "interface")) {
+        if (kvss_xml_is(n, "interface")) {
             interface_visit(c, n);
             scripts_leave_out(c, n);
         }
@@ -335,67 +282,33 @@ devices_visit(Correction *c, xmlNodePtr devices, GError **error)
 static void
 nvram_correct(Correction *c, xmlNodePtr root)
 {
-    xmlNodePtr nvram = child(child(root, "os"), "nvram");
+    xmlNodePtr nvram = kvss_xml_child(kvss_xml_child(root, "os"), "nvram");
     KvssFile *file = kvss_component_find_file(c->component, "nvram.fd");
-    g_autofree char *type = attribute(nvram, "type");
+    g_autofree char *type = kvss_xml_attribute(nvram, "type");
 
     if (!nvram || !file || !file->path || (type && !g_str_equal(type, "file")))
         return;
     if (type) {
-        xmlSetProp(child_or_new(nvram, "source"), X("file"), X(file->path));
+        kvss_xml_set_attribute(kvss_xml_child_or_new(nvram, "source"), "file", file->path);
         return;
     }
-    xmlNodeSetContent(nvram, NULL);
-    xmlNodeAddContent(nvram, X(file->path));
+    kvss_xml_set_content(nvram, file->path);
 }
 
 static void
 mark_add(xmlNodePtr root, const char *run)
 {
-    xmlNodePtr metadata = child(root, "metadata");
+    xmlNodePtr metadata = kvss_xml_child(root, "metadata");
     xmlNodePtr mark = xmlNewNode(NULL, X("restore"));
     xmlNsPtr ns = xmlNewNs(mark, X(KVSS_RESTORE_MARK_URI), X(KVSS_RESTORE_MARK_PREFIX));
 
     xmlSetNs(mark, ns);
-    xmlSetProp(mark, X("run"), X(run));
+    kvss_xml_set_attribute(mark, "run", run);
     if (!metadata) {
         metadata = xmlNewNode(NULL, X("metadata"));
-        (void) xmlAddNextSibling(child_or_new(root, "name"), metadata);
+        (void) xmlAddNextSibling(kvss_xml_child_or_new(root, "name"), metadata);
     }
     (void) xmlAddChild(metadata, mark);
-}
-
-static xmlDocPtr
-document_parse(const char *xml, GError **error)
-{
-    size_t length = strlen(xml);
-    xmlDocPtr document = NULL;
-    xmlNodePtr root;
-
-    if (length <= XML_LENGTH_MAX)
-        document = xmlReadMemory(xml, (int) length, NULL, NULL,
-                                 XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
-    root = document ? xmlDocGetRootElement(document) : NULL;
-    /* libvirt writes no document type; with one come entities. */
-    if (root && !xmlGetIntSubset(document) && is_named(root, "domain"))
-        return document;
-    if (document)
-        xmlFreeDoc(document);
-    kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
-               "the stored definition is no definition of a domain");
-    return NULL;
-}
-
-static char *
-document_text(xmlDocPtr document)
-{
-    xmlBufferPtr buffer = xmlBufferCreate();
-    char *text;
-
-    (void) xmlNodeDump(buffer, document, xmlDocGetRootElement(document), 0, 0);
-    text = g_strdup((const char *) xmlBufferContent(buffer));
-    xmlBufferFree(buffer);
-    return text;
 }
 
 char *
@@ -404,7 +317,7 @@ kvss_definition_correct(const char *xml, const KvssComponent *component, KvssHos
 {
     g_auto(KvssDefinitionReport) report = { 0 };
     Correction correction = { component, host, &report };
-    xmlDocPtr document = document_parse(xml, error);
+    xmlDocPtr document = kvss_xml_parse_domain(xml, error);
     xmlNodePtr root;
     char *text = NULL;
 
@@ -412,13 +325,13 @@ kvss_definition_correct(const char *xml, const KvssComponent *component, KvssHos
         return NULL;
     report_init(&report);
     root = xmlDocGetRootElement(document);
-    if (devices_visit(&correction, child(root, "devices"), error)) {
+    if (devices_visit(&correction, kvss_xml_child(root, "devices"), error)) {
         nvram_correct(&correction, root);
         extensions_leave_out(&correction, root);
-        emulator_check(&correction, child(root, "devices"));
+        emulator_check(&correction, kvss_xml_child(root, "devices"));
         if (mark_run)
             mark_add(root, mark_run);
-        text = document_text(document);
+        text = kvss_xml_text(document);
     }
     xmlFreeDoc(document);
     if (text && out_report) {

@@ -1,0 +1,149 @@
+/*
+ * xml.c - definitions as trees: parsed from a stranger's text, walked, written again
+ */
+#include "host/xml.h"
+
+#include <libxml/parser.h>
+#include <string.h>
+
+/* libvirt itself refuses definitions larger than this. */
+#define XML_LENGTH_MAX (10 * 1024 * 1024)
+#define X(text) ((const xmlChar *) (text))
+
+xmlDocPtr
+kvss_xml_parse_domain(const char *xml, GError **error)
+{
+    size_t length = strlen(xml);
+    xmlDocPtr document = NULL;
+    xmlNodePtr root;
+
+    if (length > XML_LENGTH_MAX) {
+        kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                   "the definition is too long: %zu bytes", length);
+        return NULL;
+    }
+    document = xmlReadMemory(xml, (int) length, NULL, NULL,
+                             XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    if (!document) {
+        kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                   "the definition is not well-formed XML");
+        return NULL;
+    }
+    root = xmlDocGetRootElement(document);
+    /* libvirt writes no document type; with one come entities. */
+    if (root && !xmlGetIntSubset(document) && kvss_xml_is(root, "domain"))
+        return document;
+    xmlFreeDoc(document);
+    kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID, "the definition is not a <domain>");
+    return NULL;
+}
+
+char *
+kvss_xml_text(xmlDocPtr document)
+{
+    xmlBufferPtr buffer = xmlBufferCreate();
+    char *text;
+
+    (void) xmlNodeDump(buffer, document, xmlDocGetRootElement(document), 0, 0);
+    text = g_strdup((const char *) xmlBufferContent(buffer));
+    xmlBufferFree(buffer);
+    return text;
+}
+
+bool
+kvss_xml_is(xmlNodePtr node, const char *name)
+{
+    return node->type == XML_ELEMENT_NODE && xmlStrEqual(node->name, X(name));
+}
+
+xmlNodePtr
+kvss_xml_child(xmlNodePtr node, const char *name)
+{
+    for (xmlNodePtr n = node ? node->children : NULL; n; n = n->next)
+        if (kvss_xml_is(n, name))
+            return n;
+    return NULL;
+}
+
+xmlNodePtr
+kvss_xml_child_or_new(xmlNodePtr node, const char *name)
+{
+    xmlNodePtr found = kvss_xml_child(node, name);
+
+    return found ? found : xmlNewChild(node, NULL, X(name), NULL);
+}
+
+xmlNodePtr
+kvss_xml_next(xmlNodePtr node, const char *name)
+{
+    for (xmlNodePtr n = node->next; n; n = n->next)
+        if (kvss_xml_is(n, name))
+            return n;
+    return NULL;
+}
+
+char *
+kvss_xml_attribute(xmlNodePtr node, const char *name)
+{
+    xmlChar *value = node ? xmlGetProp(node, X(name)) : NULL;
+    char *copy = g_strdup((const char *) value);
+
+    xmlFree(value);
+    return copy;
+}
+
+bool
+kvss_xml_attribute_is(xmlNodePtr node, const char *name, const char *expected)
+{
+    g_autofree char *value = kvss_xml_attribute(node, name);
+
+    return g_strcmp0(value, expected) == 0;
+}
+
+void
+kvss_xml_set_attribute(xmlNodePtr node, const char *name, const char *value)
+{
+    (void) xmlSetProp(node, X(name), X(value));
+}
+
+void
+kvss_xml_unset_attribute(xmlNodePtr node, const char *name)
+{
+    (void) xmlUnsetProp(node, X(name));
+}
+
+char *
+kvss_xml_content(xmlNodePtr node)
+{
+    xmlChar *text = node ? xmlNodeGetContent(node) : NULL;
+    char *copy = g_strdup((const char *) text);
+
+    xmlFree(text);
+    return copy ? g_strstrip(copy) : NULL;
+}
+
+void
+kvss_xml_set_content(xmlNodePtr node, const char *text)
+{
+    xmlNodeSetContent(node, NULL);
+    xmlNodeAddContent(node, X(text));
+}
+
+void
+kvss_xml_remove(xmlNodePtr node)
+{
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+}
+
+void
+kvss_xml_remove_children(xmlNodePtr node, const char *name)
+{
+    xmlNodePtr next;
+
+    for (xmlNodePtr n = node ? node->children : NULL; n; n = next) {
+        next = n->next;
+        if (kvss_xml_is(n, name))
+            kvss_xml_remove(n);
+    }
+}
