@@ -10,6 +10,7 @@
  */
 #include "guardian/acts-restore.h"
 #include "base/fd.h"
+#include "guardian/links.h"
 #include "host/domain.h"
 
 #include <errno.h>
@@ -287,4 +288,30 @@ kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error)
         return true;
     return kvss_throw_libvirt(error, "cannot complete the definition of %s",
                               detail(details, "name"));
+}
+
+/* ---- links in the default location ---- */
+
+/* It is made when the new VM stands for good. */
+bool
+kvss_act_undo_link(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    return true;
+}
+
+/* One that cannot be made is no reason to keep a journal, or a person, busy. */
+bool
+kvss_act_forward_link(JsonObject *details, KvssHost *host, GError **error)
+{
+    KvssLink link = {
+        .path = (char *) detail(details, "path"),
+        .target = (char *) detail(details, "target"),
+        .uuid = (char *) detail(details, "uuid"),
+        .disk = (char *) detail(details, "disk"),
+    };
+    g_autoptr(GError) problem = NULL;
+
+    if (!kvss_link_apply(&link, &problem))
+        g_message("%s", problem->message);
+    return true;
 }

@@ -29,5 +29,8 @@ bool kvss_act_undo_define(JsonObject *details, KvssHost *host, unsigned patience
                           GError **error);
 bool kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error);
 
+bool kvss_act_undo_link(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error);
+bool kvss_act_forward_link(JsonObject *details, KvssHost *host, GError **error);
+
 /** acts.c: removes a file or a folder with all in it; links are removed, never followed. Absent: true. */
 bool kvss_act_remove_tree(const char *path, GError **error);

@@ -225,6 +225,7 @@ static bool
 undo_file(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
     const char *path = detail(details, "path"), *aside = detail(details, "aside");
+    struct stat st;
 
     if (json_object_get_boolean_member_with_default(details, "folder", FALSE))
         return undo_empty_folder(path, error);
@@ -232,7 +233,7 @@ undo_file(JsonObject *details, KvssHost *host, unsigned patience_s, GError **err
         return true;
 
     /* The old file, which was set aside, is back in its place: ours is gone by that. */
-    if (*aside && access(aside, F_OK) < 0 && errno == ENOENT)
+    if (*aside && lstat(aside, &st) < 0 && errno == ENOENT)
         return true;
     if (unlink(path) == 0 || errno == ENOENT)
         return true;
@@ -344,6 +345,7 @@ static const struct {
     [KVSS_ACT_UNDEFINE]     = { "undefine", 5, true, kvss_act_undo_undefine, NULL, "%s was taken away for a restore" },
     [KVSS_ACT_STOP]         = { "stop", 5, true, kvss_act_undo_stop, NULL, "%s was stopped for a restore" },
     [KVSS_ACT_DEFINE]       = { "define", 5, true, kvss_act_undo_define, kvss_act_forward_define, "%s was registered by an unfinished restore" },
+    [KVSS_ACT_LINK]         = { "link", 5, false, kvss_act_undo_link, kvss_act_forward_link, "link %s was about to change" },
 };
 /* clang-format on */
 

@@ -29,6 +29,8 @@ typedef enum {
     KVSS_ACT_STOP,         /* uuid, name, run, prior ("running", "paused"), image: stopped by us; image: where its
                               memory was saved, "" if it was not */
     KVSS_ACT_DEFINE,       /* uuid, name, run: registered by us, with our mark in its metadata */
+    KVSS_ACT_LINK,         /* path, target, uuid, disk: a link in the default location, see links.h; only forward makes
+                              it, or takes it away if target is "" */
     KVSS_ACT_N
 } KvssActKind;
 

@@ -5,7 +5,9 @@
 #include "host/domain.h"
 
 #include <libvirt/virterror.h>
+#include <libxml/parser.h>
 #include <libxml/uri.h>
+#include <libxml/xpath.h>
 #include <string.h>
 
 struct KvssHost {
@@ -14,6 +16,7 @@ struct KvssHost {
     char *name;
     char *versions;
     char *save_folder, *tpm_folder;
+    char *images_folder; /* (nullable) */
     bool is_local;
     bool is_embedded;
     gint64 opened_us;
@@ -110,6 +113,12 @@ embed_root(xmlURIPtr uri)
     return g_uri_unescape_segment(query + strlen("root="), query + strcspn(query, "&"), NULL);
 }
 
+static bool
+is_qemu(xmlURIPtr uri)
+{
+    return uri && uri->scheme && g_str_has_prefix(uri->scheme, "qemu");
+}
+
 /* No call of libvirt tells these paths. */
 static void
 host_learn_folders(KvssHost *host, xmlURIPtr uri)
@@ -119,14 +128,17 @@ host_learn_folders(KvssHost *host, xmlURIPtr uri)
 
         host->save_folder = g_build_filename(root ? root : "/", "lib", "qemu", "save", NULL);
         host->tpm_folder = g_build_filename(root ? root : "/", "lib", "qemu", "swtpm", NULL);
+        host->images_folder = g_build_filename(root ? root : "/", "lib", "images", NULL);
     } else if (uri && uri->path && g_str_equal(uri->path, "/session")) {
         host->save_folder = g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "save",
                                              NULL);
         host->tpm_folder = g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "swtpm",
                                             NULL);
+        host->images_folder = g_build_filename(g_get_user_data_dir(), "libvirt", "images", NULL);
     } else {
         host->save_folder = g_strdup("/var/lib/libvirt/qemu/save");
         host->tpm_folder = g_strdup("/var/lib/libvirt/swtpm");
+        host->images_folder = is_qemu(uri) ? g_strdup("/var/lib/libvirt/images") : NULL;
     }
 }
 
@@ -179,6 +191,7 @@ kvss_host_free(KvssHost *host)
     g_free(host->versions);
     g_free(host->save_folder);
     g_free(host->tpm_folder);
+    g_free(host->images_folder);
     g_free(host);
 }
 
@@ -228,6 +241,37 @@ const char *
 kvss_host_tpm_folder(const KvssHost *host)
 {
     return host->tpm_folder;
+}
+
+/* The folder that a pool of type "dir" stands for; NULL: it is of another kind. */
+static char *
+pool_folder(const char *xml)
+{
+    xmlDocPtr document = xmlReadMemory(xml, (int) strlen(xml), NULL, NULL,
+                                       XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    xmlXPathContextPtr context = document ? xmlXPathNewContext(document) : NULL;
+    xmlXPathObjectPtr found = context ? xmlXPathEvalExpression(
+        (const xmlChar *) "string(/pool[@type='dir']/target/path)", context) : NULL;
+    const char *path = found ? (const char *) found->stringval : NULL;
+    char *folder = path && g_path_is_absolute(path) ? g_strdup(path) : NULL;
+
+    xmlXPathFreeObject(found);
+    xmlXPathFreeContext(context);
+    xmlFreeDoc(document);
+    return folder;
+}
+
+char *
+kvss_host_images_folder(KvssHost *host)
+{
+    virStoragePoolPtr pool = virStoragePoolLookupByName(host->connection, "default");
+    char *xml = pool ? virStoragePoolGetXMLDesc(pool, 0) : NULL;
+    char *folder = xml ? pool_folder(xml) : NULL;
+
+    free(xml);
+    if (pool)
+        (void) virStoragePoolFree(pool);
+    return folder ? folder : g_strdup(host->images_folder);
 }
 
 virConnectPtr

@@ -25,6 +25,15 @@ const char *kvss_host_save_folder(const KvssHost *host);
 /** Where emulated TPMs keep their state: a folder with one folder a UUID. */
 const char *kvss_host_tpm_folder(const KvssHost *host);
 
+/**
+ * kvss_host_images_folder:
+ *
+ * Where disk images are looked for first: the folder of the storage pool "default",
+ * if that is a plain folder, active or not; else libvirt's images folder. NULL: this
+ * driver has none. Free with g_free.
+ */
+char *kvss_host_images_folder(KvssHost *host);
+
 /** The shared connection, borrowed. For calls in one thread at a time that do not block long. */
 virConnectPtr kvss_host_connection(KvssHost *host);
 

@@ -98,6 +98,7 @@ disks_json(const GPtrArray *disks)
         kvss_set_text(object, "target", disk->target);
         kvss_set_text(object, "format", disk->format);
         kvss_set_text(object, "path", disk->path);
+        kvss_set_text(object, "link", disk->link);
         json_object_set_int_member(object, "size", (gint64) disk->size);
         json_object_set_int_member(object, "bytes_written", (gint64) disk->bytes_written);
         json_array_add_object_element(array, object);
@@ -198,6 +199,8 @@ print_vm(const KvssRestoredVm *vm)
 
         kvss_print("  disk %s: %s, %s, %s written, %s\n", disk->target, disk->format, size,
                    written, disk->path ? disk->path : "");
+        if (disk->link)
+            kvss_print("    found by %s as well\n", disk->link);
     }
     for (guint i = 0; i < vm->networks->len; i++) {
         const KvssRestoredNetwork *network = g_ptr_array_index(vm->networks, i);

@@ -3,6 +3,7 @@
  */
 #include "catalogue/catalogue.h"
 #include "host/image.h"
+#include "restore/default-link.h"
 #include "restore/plan-vm.h"
 #include "stream/source.h"
 #include "writer/domain/restore-steps.h"
@@ -19,8 +20,12 @@ plan_disk_free(gpointer data)
     PlanDisk *disk = data;
 
     g_free(disk->real);
+    g_free(disk->link);
+    g_clear_pointer(&disk->stale_links, g_ptr_array_unref);
+    g_clear_pointer(&disk->link_acts, g_array_unref);
     g_free(disk);
 }
+
 /* A block device is written through, in place, and must be as large at least. */
 static bool
 block_check(const PlanDisk *disk, GError **error)
@@ -52,8 +57,8 @@ block_check(const PlanDisk *disk, GError **error)
 static bool
 disk_place_elsewhere(const KvssRestoreOptions *options, PlanVm *vm, PlanDisk *disk)
 {
-    g_autofree char *path = plan_path_in(options->to_dir, vm->component->display_name,
-                                         disk->disk->target, disk->disk->format);
+    g_autofree char *path = plan_path_in(options->to_dir, vm->component, disk->disk->target,
+                                         disk->disk->format);
 
     kvss_set_string(&disk->disk->path, path);
     kvss_set_string(&disk->disk->kind, "file");
@@ -123,6 +128,8 @@ disk_add_result(PlanVm *vm, const PlanDisk *disk)
     result->format = g_strdup(disk->disk->format);
     result->path = g_strdup(disk->disk->path);
     result->size = disk->disk->size;
+    if (disk->link && !default_link_is_obstructed(vm, disk))
+        result->link = g_strdup(disk->link);
     g_ptr_array_add(vm->result->disks, result);
 }
 
@@ -159,14 +166,15 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
     if (!(plan->options->to_dir ? disk_place_elsewhere(plan->options, vm, disk)
                                 : disk_place_where_it_was(disk, error)))
         return false;
-    disk->real = kvss_vm_real_path(disk->disk->path);
+    disk->real = kvss_vm_place_of(disk->disk->path);
     disk->is_block = g_str_equal(disk->disk->kind, "block");
     disk->keeps_room = !disk->is_block && g_str_equal(disk->disk->format, "raw")
         && kvss_image_options_preallocate(disk->disk->options);
-    if (!disk->is_block && !plan_check_path(disk->real, plan->options->to_dir, error))
+    if (!disk->is_block && !plan_check_real_path(disk->real, plan->options->to_dir, error))
         return false;
     if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(disk, error)))
         return false;
+    default_link_plan(plan, vm, disk);
     disk_add_result(vm, disk);
     return true;
 }

@@ -1,7 +1,6 @@
 /*
  * plan-file.c - where the carried files of a VM will be: NVRAM, TPM state, saved state
  */
-#include "catalogue/manifest.h"
 #include "host/connection.h"
 #include "restore/plan-vm.h"
 
@@ -22,7 +21,7 @@ plan_file(PlanVm *vm, const KvssFile *stored, const char *path)
 static bool
 plan_nvram(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
 {
-    g_autofree char *safe = kvss_manifest_safe_name(vm->component->display_name);
+    g_autofree char *safe = plan_safe_name(vm->component);
     g_autofree char *name = g_strdup_printf("%s_VARS.fd", safe);
     g_autofree char *path = plan->options->to_dir
         ? g_build_filename(plan->options->to_dir, name, NULL) : g_strdup(vm->config->nvram);
@@ -51,7 +50,7 @@ static bool
 plan_saved_state(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
 {
     const PlanDisk *first = NULL;
-    g_autofree char *safe = kvss_manifest_safe_name(vm->component->display_name);
+    g_autofree char *safe = plan_safe_name(vm->component);
     g_autofree char *name = g_strdup_printf(".%s.kvss-state-%.8s", safe, plan->id);
     g_autofree char *folder = NULL;
     g_autofree char *path = NULL;

@@ -3,6 +3,7 @@
  */
 #include "catalogue/manifest.h"
 #include "restore/plan.h"
+#include "writer/domain/restore-steps.h"
 
 #include <string.h>
 
@@ -58,6 +59,25 @@ plan_check_path(const char *path, const char *chosen, GError **error)
     return true;
 }
 
+/* The folder that the user named may itself be a link, or lie behind one. */
+bool
+plan_check_real_path(const char *real, const char *chosen, GError **error)
+{
+    g_autofree char *folder = chosen ? kvss_vm_real_path(chosen) : NULL;
+
+    return plan_check_path(real, folder && is_below(real, folder) ? folder : chosen, error);
+}
+
+char *
+plan_safe_name(const KvssComponent *vm)
+{
+    g_autofree char *safe = kvss_manifest_safe_name(vm->display_name);
+
+    if (g_str_equal(safe, vm->display_name))
+        return g_steal_pointer(&safe);
+    return g_strdup_printf("%s-%.8s", safe, vm->name);
+}
+
 static const char *
 extension_of(const char *format)
 {
@@ -67,9 +87,9 @@ extension_of(const char *format)
 }
 
 char *
-plan_path_in(const char *folder, const char *vm, const char *target, const char *format)
+plan_path_in(const char *folder, const KvssComponent *vm, const char *target, const char *format)
 {
-    g_autofree char *safe_vm = kvss_manifest_safe_name(vm);
+    g_autofree char *safe_vm = plan_safe_name(vm);
     g_autofree char *safe_target = kvss_manifest_safe_name(target);
     g_autofree char *name = g_strdup_printf("%s-%s.%s", safe_vm, safe_target,
                                             extension_of(format));

@@ -2,6 +2,7 @@
  * plan-steps.c - the plan in plain words
  */
 #include "restore/plan.h"
+#include "restore/default-link.h"
 #include "writer/domain/restore-steps.h"
 
 #include <sys/stat.h>
@@ -90,6 +91,21 @@ describe_disk(Plan *plan, const PlanVm *vm, const PlanDisk *disk)
 }
 
 static void
+describe_links(Plan *plan, const PlanVm *vm, const PlanDisk *disk)
+{
+    const char *name = vm->component->display_name;
+
+    for (guint i = 0; disk->stale_links && i < disk->stale_links->len; i++)
+        step(plan, "%s: link %s to where disk %s was is removed", name,
+             (char *) g_ptr_array_index(disk->stale_links, i), disk->disk->target);
+    if (disk->link && default_link_is_obstructed(vm, disk))
+        step(plan, "%s: disk %s gets no link in the default location: %s is there already, and is "
+                   "no link of kvss", name, disk->disk->target, disk->link);
+    else if (disk->link)
+        step(plan, "%s: link %s to %s", name, disk->link, disk->disk->path);
+}
+
+static void
 describe_networks(Plan *plan, const PlanVm *vm)
 {
     for (guint i = 0; i < vm->result->networks->len; i++) {
@@ -122,8 +138,10 @@ plan_describe(Plan *plan)
     for (guint i = 0; i < plan->vms->len; i++) {
         const PlanVm *vm = g_ptr_array_index(plan->vms, i);
 
-        for (guint k = 0; k < vm->disks->len; k++)
+        for (guint k = 0; k < vm->disks->len; k++) {
             describe_disk(plan, vm, g_ptr_array_index(vm->disks, k));
+            describe_links(plan, vm, g_ptr_array_index(vm->disks, k));
+        }
         for (guint k = 0; k < vm->files->len; k++) {
             const PlanFile *file = g_ptr_array_index(vm->files, k);
 

@@ -16,6 +16,9 @@ typedef struct {
     uint64_t data_bytes;     /* that are not known to be zero */
     bool is_block;
     bool keeps_room;         /* preallocated */
+    char *link;              /* (nullable) in the default location: will lead to it */
+    GPtrArray *stale_links;  /* (nullable) char*: ours, of this disk, that will go */
+    GArray *link_acts;       /* (nullable) KvssActId: what was said of these in the journal */
 } PlanDisk;
 
 typedef struct {
@@ -81,5 +84,11 @@ void plan_describe(Plan *plan);
 /** @chosen: (nullable) a folder that the user or this host named: below it any plain path will do. */
 bool plan_check_path(const char *path, const char *chosen, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/** The same for where @path really leads. */
+bool plan_check_real_path(const char *real, const char *chosen, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/** NAME: the VM's name made safe; where that changed it, with the beginning of its UUID: "a b" is not "a_b". */
+char *plan_safe_name(const KvssComponent *vm);
 /** DIR/NAME-TARGET.EXT. */
-char *plan_path_in(const char *folder, const char *vm, const char *target, const char *format);
+char *plan_path_in(const char *folder, const KvssComponent *vm, const char *target,
+                   const char *format);

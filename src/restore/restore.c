@@ -6,6 +6,7 @@
  */
 #include "restore/restore.h"
 #include "base/test-point.h"
+#include "restore/default-link.h"
 #include "restore/files.h"
 #include "restore/host.h"
 #include "restore/plan.h"
@@ -29,6 +30,7 @@ restored_disk_free(gpointer data)
     g_free(disk->target);
     g_free(disk->format);
     g_free(disk->path);
+    g_free(disk->link);
     g_free(disk);
 }
 
@@ -266,8 +268,10 @@ run_complete(Plan *plan, KvssRun *run, KvssRestoreResult *result, GError **error
 
     tell_step(plan->options, "Complete");
     files_remove_saved_states(plan);
+    default_links_begin(plan, run);
     if (!kvss_run_point_of_no_return(run, error))
         return false;
+    default_links_make(plan, run);
     if (!kvss_run_finish(run, &problem))
         result_warn(result, "what was set aside could not all be removed ('kvss doctor' tries "
                             "again)", problem);

@@ -70,6 +70,7 @@ typedef struct {
     char *path;
     uint64_t size;          /* guest-visible bytes */
     uint64_t bytes_written; /* data, not holes */
+    char *link;             /* (nullable) in the default location, leads to it when it lies elsewhere */
 } KvssRestoredDisk;
 
 typedef struct {

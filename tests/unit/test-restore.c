@@ -6,6 +6,8 @@
  * tested with guests.
  */
 #include "catalogue/catalogue.h"
+#include "guardian/acts.h"
+#include "guardian/links.h"
 #include "host/domain.h"
 #include "host/image.h"
 #include "repository-fixture.h"
@@ -17,6 +19,7 @@
 
 #include <glib/gstdio.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -291,6 +294,237 @@ test_elsewhere(World *w, gconstpointer data)
     xml = kvss_domain_xml(domain, true, NULL);
     g_assert_nonnull(strstr(xml, path));
     kvss_restore_result_clear(&result);
+}
+
+/* ---- links in the default location ---- */
+
+/* The pool "default" of the test driver, in a folder of ours; it must be gone when the next test comes. */
+static char *
+default_pool_new(World *w)
+{
+    char *folder = in_dir(w, "images");
+    g_autofree char *xml = g_strdup_printf("<pool type='dir'><name>default</name><target><path>%s"
+                                           "</path></target></pool>", folder);
+    virStoragePoolPtr pool = virStoragePoolDefineXML(kvss_host_connection(w->host), xml, 0);
+
+    g_assert_nonnull(pool);
+    (void) virStoragePoolFree(pool);
+    return folder;
+}
+
+static void
+default_pool_free(World *w)
+{
+    virStoragePoolPtr pool = virStoragePoolLookupByName(kvss_host_connection(w->host), "default");
+
+    g_assert_cmpint(virStoragePoolUndefine(pool), ==, 0);
+    (void) virStoragePoolFree(pool);
+}
+
+/* The mark is an attribute that only root can set. */
+static bool
+can_mark(World *w)
+{
+    g_autofree char *path = in_dir(w, "probe");
+    KvssLink link = { path, (char *) "/x", (char *) UUID, (char *) "vda" };
+    KvssLink gone = { path, (char *) "", (char *) UUID, (char *) "vda" };
+    bool can = kvss_link_apply(&link, NULL) && kvss_link_apply(&gone, NULL);
+
+    if (!can)
+        g_test_skip("this user or file system cannot mark links");
+    return can;
+}
+
+/* Restores to @to (nullable), which works; what became of the disk. Free with kvss_restore_result_clear. */
+static const KvssRestoredDisk *
+restore_disk_to(World *w, const char *to, bool dry_run, KvssRestoreResult *result)
+{
+    g_autoptr(GError) error = NULL;
+    const KvssRestoredVm *vm;
+
+    g_assert_true(restore(w, (KvssRestoreOptions){ .to_dir = to, .dry_run = dry_run }, result,
+                          &error));
+    g_assert_no_error(error);
+    vm = g_ptr_array_index(result->vms, 0);
+    return g_ptr_array_index(vm->disks, 0);
+}
+
+static bool
+list_has(const GPtrArray *list, const char *part)
+{
+    for (guint i = 0; i < list->len; i++)
+        if (strstr(g_ptr_array_index(list, i), part))
+            return true;
+    return false;
+}
+
+/* Made, made again to another place, taken away by a restore to where the backup has it. */
+static void
+test_link(World *w, gconstpointer data)
+{
+    g_autofree char *images = default_pool_new(w);
+    g_autofree char *a = in_dir(w, "a"), *b = in_dir(w, "b");
+    g_autofree char *link = g_build_filename(images, "web-vda.qcow2", NULL);
+    KvssRestoreResult result = { 0 };
+    const KvssRestoredDisk *disk;
+
+    if (can_mark(w)) {
+        make_set(w);
+        disk = restore_disk_to(w, a, true, &result);
+        g_assert_cmpstr(disk->link, ==, link);
+        g_assert_true(list_has(result.steps, link));
+        g_assert_false(g_file_test(images, G_FILE_TEST_EXISTS));
+        kvss_restore_result_clear(&result);
+
+        disk = restore_disk_to(w, a, false, &result);
+        g_assert_cmpstr(disk->link, ==, link);
+        g_assert_true(kvss_link_leads_to(link, disk->path));
+        assert_disk_restored(w, link);
+        kvss_restore_result_clear(&result);
+
+        disk = restore_disk_to(w, b, false, &result);
+        g_assert_true(kvss_link_leads_to(link, disk->path));
+        assert_disk_restored(w, link);
+        kvss_restore_result_clear(&result);
+
+        disk = restore_disk_to(w, NULL, true, &result);
+        g_assert_null(disk->link);
+        g_assert_true(list_has(result.steps, "is removed"));
+        g_assert_true(kvss_link_is_ours(link));
+        kvss_restore_result_clear(&result);
+
+        disk = restore_disk_to(w, NULL, false, &result);
+        g_assert_null(disk->link);
+        g_assert_false(g_file_test(link, G_FILE_TEST_IS_SYMLINK));
+        kvss_restore_result_clear(&result);
+    }
+    default_pool_free(w);
+}
+
+/* The default location is where the backup has the disk: the link makes place for it again, and none leads in. */
+static void
+test_link_in_its_place(World *w, gconstpointer data)
+{
+    g_autofree char *images = default_pool_new(w);
+    g_autofree char *to = in_dir(w, "a");
+    g_autofree char *path = g_build_filename(images, "web-vda.qcow2", NULL);
+    g_autofree char *moved = g_build_filename(to, "web-vda.qcow2", NULL);
+    KvssRestoreResult result = { 0 };
+    const KvssRestoredDisk *disk;
+
+    w->disk_path = path;
+    if (can_mark(w)) {
+        make_set(w);
+        for (int i = 0; i < 2; i++) {
+            disk = restore_disk_to(w, NULL, false, &result);
+            g_assert_null(disk->link);
+            g_assert_cmpstr(disk->path, ==, path);
+            g_assert_false(g_file_test(path, G_FILE_TEST_IS_SYMLINK));
+            g_assert_false(g_file_test(moved, G_FILE_TEST_EXISTS));
+            assert_disk_restored(w, path);
+            kvss_restore_result_clear(&result);
+
+            disk = restore_disk_to(w, to, false, &result);
+            g_assert_cmpstr(disk->link, ==, path);
+            g_assert_true(kvss_link_leads_to(path, moved));
+            assert_disk_restored(w, path);
+            kvss_restore_result_clear(&result);
+        }
+        disk = restore_disk_to(w, images, false, &result);
+        g_assert_null(disk->link);
+        g_assert_false(g_file_test(path, G_FILE_TEST_IS_SYMLINK));
+        assert_disk_restored(w, path);
+        kvss_restore_result_clear(&result);
+    }
+    default_pool_free(w);
+}
+
+/* What is there and none of ours stays; the restore works, and says so. */
+static void
+test_link_obstructed(World *w, gconstpointer data)
+{
+    g_autofree char *images = default_pool_new(w);
+    g_autofree char *to = in_dir(w, "a");
+    g_autofree char *link = g_build_filename(images, "web-vda.qcow2", NULL);
+    KvssRestoreResult result = { 0 };
+    const KvssRestoredVm *vm;
+
+    make_set(w);
+    g_assert_cmpint(g_mkdir(images, 0700), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        if (i == 0)
+            g_assert_cmpint(symlink("/somebody/else", link), ==, 0);
+        else
+            g_assert_true(g_file_set_contents(link, "mine", -1, NULL));
+        g_assert_null(restore_disk_to(w, to, true, &result)->link);
+        g_assert_true(list_has(result.steps, "gets no link"));
+        kvss_restore_result_clear(&result);
+        g_assert_null(restore_disk_to(w, to, false, &result)->link);
+        vm = g_ptr_array_index(result.vms, 0);
+        g_assert_true(list_has(vm->notes, "no link of kvss"));
+        kvss_restore_result_clear(&result);
+        if (i == 0)
+            g_assert_true(kvss_link_leads_to(link, "/somebody/else"));
+        else
+            g_assert_true(g_file_test(link, G_FILE_TEST_IS_REGULAR)
+                          && !g_file_test(link, G_FILE_TEST_IS_SYMLINK));
+        (void) g_unlink(link);
+    }
+    default_pool_free(w);
+}
+
+/* A run that dies before the point of no return has made none; after it, whoever completes it makes it. */
+static void
+test_link_act(World *w, gconstpointer data)
+{
+    g_autofree char *link = in_dir(w, "web-vda.qcow2"), *beside = NULL;
+    JsonObject *details = json_object_new();
+    KvssAct act = { 1, KVSS_ACT_LINK, details };
+
+    json_object_set_string_member(details, "path", link);
+    json_object_set_string_member(details, "target", "/srv/web-vda.qcow2");
+    json_object_set_string_member(details, "uuid", UUID);
+    json_object_set_string_member(details, "disk", "vda");
+    if (can_mark(w)) {
+        g_assert_true(kvss_act_undo(&act, NULL, 0, NULL));
+        g_assert_false(g_file_test(link, G_FILE_TEST_IS_SYMLINK));
+        for (int i = 0; i < 2; i++) {
+            g_autoptr(GPtrArray) found = NULL;
+
+            g_assert_true(kvss_act_forward(&act, NULL, NULL));
+            g_assert_true(kvss_link_leads_to(link, "/srv/web-vda.qcow2"));
+            found = kvss_links_find(w->dir, UUID, "vda");
+            g_assert_cmpuint(found->len, ==, 1);
+            assert_nothing_left(w, 1);
+        }
+        json_object_set_string_member(details, "target", "");
+        g_assert_true(kvss_act_forward(&act, NULL, NULL));
+        g_assert_true(kvss_act_forward(&act, NULL, NULL));
+        assert_nothing_left(w, 0);
+    }
+    json_object_unref(details);
+}
+
+/* The folder that the user names is a link, behind which a backup alone may not go. */
+static void
+test_elsewhere_behind_link(World *w, gconstpointer data)
+{
+    g_autofree char *real = g_strdup("/dev/shm/kvss-test-XXXXXX"), *to = in_dir(w, "link");
+    g_autofree char *path = NULL;
+    KvssRestoreResult result = { 0 };
+
+    if (!mkdtemp(real)) {
+        g_test_skip("no /dev/shm here");
+        return;
+    }
+    path = g_build_filename(real, "web-vda.qcow2", NULL);
+    make_set(w);
+    g_assert_cmpint(symlink(real, to), ==, 0);
+    (void) restore_disk_to(w, to, false, &result);
+    assert_disk_restored(w, path);
+    kvss_restore_result_clear(&result);
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    g_assert_cmpint(g_rmdir(real), ==, 0);
 }
 
 static void
@@ -1130,6 +1364,11 @@ main(int argc, char **argv)
         TEST("/restore/whole", test_whole);
         TEST("/restore/again", test_again);
         TEST("/restore/elsewhere", test_elsewhere);
+        TEST("/restore/elsewhere-behind-link", test_elsewhere_behind_link);
+        TEST("/restore/link/whole", test_link);
+        TEST("/restore/link/in-its-place", test_link_in_its_place);
+        TEST("/restore/link/obstructed", test_link_obstructed);
+        TEST("/restore/link/act", test_link_act);
         TEST("/restore/dry-run", test_dry_run);
         TEST("/restore/hostile/paths", test_hostile_paths);
         TEST("/restore/documents", test_documents);

@@ -7,6 +7,7 @@
  * definition in the journal. The undo list is the way back.
  */
 #include "base/fd.h"
+#include "guardian/links.h"
 #include "guardian/run.h"
 #include "host/domain.h"
 #include "host/image.h"
@@ -72,6 +73,19 @@ kvss_vm_real_path(const char *path)
     }
     free(resolved);
     return result;
+}
+
+char *
+kvss_vm_place_of(const char *path)
+{
+    g_autofree char *name = g_path_get_basename(path);
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *real = NULL;
+
+    if (!kvss_link_is_ours(path))
+        return kvss_vm_real_path(path);
+    real = kvss_vm_real_path(folder);
+    return g_build_filename(real, name, NULL);
 }
 
 char *
@@ -203,6 +217,18 @@ path_aside(Aside *aside, const char *path, bool is_old, GError **error)
     return true;
 }
 
+/* Where something will be restored: a link of ours has had its day. */
+static bool
+target_aside(Aside *aside, const char *path, bool is_old, GError **error)
+{
+    g_autofree char *place = kvss_vm_place_of(path);
+    g_autofree char *to = kvss_vm_aside_path(place, kvss_run_id(aside->set->run));
+
+    if (kvss_link_is_ours(path))
+        return rename_aside(aside, place, to, false, false, error);
+    return path_aside(aside, path, is_old, error);
+}
+
 /* The managed save image, the VM's own or the one that we have made. */
 static bool
 saved_state_aside(Aside *aside, GError **error)
@@ -277,7 +303,7 @@ targets_aside(Aside *aside, GError **error)
     for (guint i = 0; i < component->disks->len; i++) {
         const KvssDisk *disk = g_ptr_array_index(component->disks, i);
 
-        if (disk->path && !path_aside(aside, disk->path, is_owned(aside, disk->path), error))
+        if (disk->path && !target_aside(aside, disk->path, is_owned(aside, disk->path), error))
             return false;
     }
     for (guint i = 0; i < component->files->len; i++) {

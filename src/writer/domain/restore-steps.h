@@ -59,5 +59,11 @@ bool kvss_vm_disk_goes_aside(const KvssComponent *component, const KvssDiskConfi
 /** Where a path really leads: links followed; for one that does not exist yet, its folder's. Free with g_free. */
 char *kvss_vm_real_path(const char *path);
 
+/**
+ * Where what is restored to @path is really written: links followed; but a link of ours to
+ * a disk restored elsewhere (guardian/links.h) gives its place up. Free with g_free.
+ */
+char *kvss_vm_place_of(const char *path);
+
 /** What @real is called once set aside: NAME.kvss-old-ID; .kvss-old-ID-HASH for a long NAME. Free with g_free. */
 char *kvss_vm_aside_path(const char *real, const char *run_id);
