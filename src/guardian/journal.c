@@ -3,6 +3,7 @@
  */
 #include "guardian/journal.h"
 #include "base/fd.h"
+#include "base/test-point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -78,6 +79,20 @@ has_room(const KvssJournal *journal, size_t length, gint64 length_max, GError **
                       "much at once: name fewer VMs or components", length_max >> 20);
 }
 
+/*
+ * Before a line and behind it: whoever dies at the first has done what the line before
+ * announced, at the second not yet what this one does. So the points of one process,
+ * counted, are all there is to be seen of it from outside.
+ */
+static void
+journal_point(void)
+{
+    static gint step;
+    g_autofree char *point = g_strdup_printf("step-%d", g_atomic_int_add(&step, 1));
+
+    kvss_test_point(point);
+}
+
 /* One line in one write, then a sync: there whole, or recognisably not. Takes @object. */
 static bool
 journal_append(KvssJournal *journal, JsonObject *object, gint64 length_max, GError **error)
@@ -89,6 +104,7 @@ journal_append(KvssJournal *journal, JsonObject *object, gint64 length_max, GErr
     json_node_take_object(node, object);
     text = json_to_string(node, FALSE);
     line = g_strconcat(text, "\n", NULL);
+    journal_point();
     g_mutex_lock(&journal->lock);
     ok = has_room(journal, strlen(line), length_max, error)
         && kvss_write_exact(journal->fd, line, strlen(line), error)
@@ -96,6 +112,7 @@ journal_append(KvssJournal *journal, JsonObject *object, gint64 length_max, GErr
     g_mutex_unlock(&journal->lock);
     if (!ok)
         g_prefix_error(error, "journal %s: ", journal->path);
+    journal_point();
     return ok;
 }
 
@@ -355,6 +372,7 @@ kvss_journal_remove(KvssJournal *journal, GError **error)
     g_autofree char *folder = g_path_get_dirname(journal->path);
     g_autofree char *alive = kvss_journal_alive_path(journal->path);
 
+    journal_point();
     (void) unlink(alive);
     if (unlink(journal->path) < 0 && errno != ENOENT)
         return kvss_throw_errno(error, errno, "remove journal %s", journal->path);

@@ -422,6 +422,8 @@ guardian_spawn(KvssRun *run, int control, GError **error)
         kvss_fd_clear(&out);
         return NULL;
     }
+    /* A test that makes the run stand still does not mean its guardian. */
+    g_subprocess_launcher_unsetenv(launcher, "KVSS_TEST_STALL");
     g_subprocess_launcher_take_fd(launcher, kvss_fd_steal(&journal), 3);
     g_subprocess_launcher_take_fd(launcher, fcntl(control, F_DUPFD_CLOEXEC, 3), 4);
     g_subprocess_launcher_take_stderr_fd(launcher, dup(out));

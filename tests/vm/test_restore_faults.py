@@ -1,0 +1,354 @@
+"""A restore that dies anywhere leaves the old VM or the new one, whole, once doctor or any next command has run.
+
+The sweeps: every step of the journal (KVSS_TEST_STALL=step-N), and KVSS_TEST_ROUNDS kills (default 200) at random moments
+of random processes, by KVSS_TEST_SEED, from round KVSS_TEST_FIRST on."""
+import contextlib
+import glob
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+
+from kvsslab import (Disk, LabCase, LabError, process_children, run, start_libvirtd, stop_libvirtd, virsh, wait_until)
+
+SEED = os.environ.get("KVSS_TEST_SEED") or str(int(time.time()))
+ROUNDS = int(os.environ.get("KVSS_TEST_ROUNDS") or 200)
+FIRST = int(os.environ.get("KVSS_TEST_FIRST") or 0)
+SAVE_FOLDER = "/var/lib/libvirt/qemu/save"
+RUNNING, PAUSED, SAVED, OFF = "running", "paused", "saved", "shut off"
+
+
+def command_of(pid):
+    with contextlib.suppress(OSError), open("/proc/%d/comm" % pid) as file:
+        return file.read().strip()
+    return ""
+
+
+def kill(*pids):
+    """All at once, as in a power cut: none sees the end of another."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+class FaultCase(LabCase):
+    """One VM with two disks, of which there is a backup that differs from what it is now."""
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.web = cls.lab.guest("web", agent="no", memory_mib=128, cmdline="kvss.seq=60",
+                                disks=[Disk("vda", size_mib=24, content_kib=256),
+                                       Disk("vdb", form="raw", size_mib=24, content_kib=256)]).define()
+        cls.first = cls.kvss("backup", "web")
+        cls.stored = cls.hashes()
+        cls.defined = cls.definition()
+        cls.secret_told = None
+
+    def setUp(self):
+        self.assertExit(self.first, 0)
+
+    @staticmethod
+    def definition():
+        """libvirt keeps the element in which our mark was, empty."""
+        return virsh("dumpxml", "--inactive", "web").replace("  <metadata/>\n", "")
+
+    @classmethod
+    def hashes(cls):
+        return {target: image.hash() for target, image in cls.web.images().items()}
+
+    # --- what stands before
+
+    def mark(self):
+        """The VM, which is off, becomes another one than the backup's."""
+        text = os.urandom(8).hex()
+        for image in self.web.images().values():
+            run("qemu-io", "-f", image.form, "-c", "write -P 0x%s %d 512" % (text[:2], 24 * 1024 * 1024 - 1024),
+                "-c", "write -P 0x%s %d 512" % (text[2:4], 24 * 1024 * 1024 - 512), image.path)
+
+    def bring_to(self, state):
+        """The VM as it is now, in this state, and not what the backup has."""
+        now = self.web.state()
+        if now == state and state != OFF:
+            return
+        if now == PAUSED:
+            self.web.resume()
+            now = RUNNING
+        if now == SAVED and state != OFF:
+            self.web.start(wait=False)
+            if self.web.state() == PAUSED:
+                self.web.resume()
+            now = RUNNING
+        if state == OFF:
+            if now == RUNNING:
+                self.web.destroy()
+            if now == SAVED:
+                virsh("managedsave-remove", "web")
+            self.mark()
+            return
+        if now == OFF:
+            self.mark()
+            self.web.start()
+            type(self).secret_told = self.secret(self.web)
+        if state == PAUSED:
+            self.web.pause()
+        if state == SAVED:
+            self.web.save()
+
+    def look(self):
+        """Everything of the VM that a rolled back restore must leave."""
+        state = self.web.state()
+        seen = {"state": state, "definition": self.definition(),
+                "inodes": {path: os.stat(path).st_ino for path in self.web.paths().values()}}
+        if state in (OFF, SAVED):
+            seen["hashes"] = self.hashes()
+        return seen
+
+    # --- what stands after
+
+    def stray(self):
+        """What no end of a restore may leave; also what LabCase.left() does not see."""
+        found = set(self.left())
+        disks = set(self.web.paths().values()) | {d.path for d in self.web.disks}
+        found |= {path for path in glob.glob(self.web.folder + "/*") + glob.glob(self.web.folder + "/.*") if path not in disks}
+        found |= {path for path in glob.glob(SAVE_FOLDER + "/*") if self.web.state() != SAVED or path != self.web.save_path()}
+        found |= {"process %s: %s" % (path.split("/")[2], command_of(int(path.split("/")[2]))) for path in glob.glob("/proc/[0-9]*/comm")
+                  if command_of(int(path.split("/")[2])) in ("qemu-nbd", "qemu-img", "kvss-guardian")}
+        if "urn:kvss:restore" in virsh("dumpxml", "--inactive", "web"):
+            found.add("the mark of an unfinished restore")
+        return sorted(found)
+
+    def assertWhole(self, before, crashed=False):
+        """The old VM or the new one. crashed: its QEMU was killed too, before its memory was saved, maybe. Returns which."""
+        self.web.disconnect()
+        state = self.web.state()
+        inodes = {path: os.stat(path).st_ino for path in self.web.paths().values()}
+        if inodes == before["inodes"]:
+            self.assertIn(state, {before["state"], OFF} if crashed else {before["state"]}, "the old VM is not as it was")
+            self.assertEqual(self.definition(), before["definition"])
+            if "hashes" in before:
+                self.assertEqual(self.hashes(), before["hashes"], "the old disks are not as they were")
+            if state == RUNNING:
+                self.assertEqual(self.web.sh("cat /run/secret"), self.secret_told, "it was started afresh")
+                self.assertTrue(self.web.writes(10), "it does not write")
+            self.assertEqual(self.web.mismatches(), [], "memory and disks are of different instants")
+            which = "old"
+        else:
+            self.assertFalse(set(inodes.values()) & set(before["inodes"].values()), "disks of both")
+            self.assertEqual(state, OFF)
+            self.assertEqual(self.hashes(), self.stored, "the new disks are not what the backup has")
+            self.assertEqual(self.definition(), self.defined)
+            which = "new"
+        with contextlib.suppress(LabError):
+            wait_until("", lambda: not self.stray(), 5)
+        self.assertEqual(self.stray(), [], "left behind")
+        return which
+
+    # --- a restore
+
+    def start(self, stall=None):
+        running = self.kvss.start("restore", "latest", "web", "--yes", env={"KVSS_TEST_STALL": stall} if stall else None)
+        self.addCleanup(running.process.kill)
+        return running
+
+    def reaches(self, running, point, seconds=90):
+        """False when it ended before that point."""
+        def there():
+            return "standing still at '%s'" % point in running.result().stderr or not running.is_running()
+        wait_until("standing still at " + point, there, seconds, 0.02)
+        return "standing still at '%s'" % point in running.result().stderr
+
+    def guardians(self, running):
+        return [pid for pid in process_children(running.process.pid) if command_of(pid).startswith("kvss-guardian")]
+
+    def servers(self, running):
+        return [pid for pid in process_children(running.process.pid) if command_of(pid) == "qemu-nbd"]
+
+    def kill_like_the_host(self, running):
+        """kvss, its guardian, libvirtd and every QEMU."""
+        machines = []
+        for path in glob.glob("/run/libvirt/qemu/*.pid"):
+            with contextlib.suppress(OSError, ValueError), open(path) as file:
+                machines.append(int(file.read()))
+        with open("/run/libvirtd.pid") as file:
+            daemon = int(file.read())
+        kill(running.process.pid, daemon, *process_children(running.process.pid), *machines)
+        running.process.wait()
+        wait_until("end of libvirtd", lambda: not os.path.exists("/proc/%d" % daemon))
+        start_libvirtd()
+
+    def strike(self, victims, running):
+        """Kills whom it says; what lives on may finish."""
+        if victims == "both":
+            kill(running.process.pid, *self.guardians(running))
+        elif victims == "kvss":
+            kill(running.process.pid)
+        elif victims == "guardian":
+            kill(*self.guardians(running))
+        elif victims == "qemu-nbd":
+            kill(*self.servers(running))
+        elif victims == "libvirtd":
+            stop_libvirtd(hard=True)
+            start_libvirtd()
+        elif victims == "host":
+            self.kill_like_the_host(running)
+        elif victims == "SIGINT":
+            running.signal(signal.SIGINT)
+        else:
+            raise ValueError(victims)
+
+    def recover(self, kill_at=None):
+        """Doctor; with kill_at, one that is killed at that step of its own, and another one."""
+        if kill_at is not None:
+            doctor = self.kvss.start("doctor", env={"KVSS_TEST_STALL": "step-%d:60" % kill_at})
+            self.addCleanup(doctor.process.kill)
+            if self.reaches(doctor, "step-%d" % kill_at, 150):
+                kill(doctor.process.pid)
+            doctor.process.wait()
+        result = self.kvss("doctor", timeout=150)
+        self.assertExit(result, 0)
+        return result
+
+    def killed_at_step(self, number, victims, state, kill_doctor_at=None):
+        """False when the restore has no such step and is complete."""
+        self.bring_to(state)
+        before = self.look()
+        running = self.start("step-%d:%g" % (number, 2 if victims in ("guardian", "libvirtd", "qemu-nbd", "SIGINT") else 60))
+        is_there = self.reaches(running, "step-%d" % number)
+        if is_there:
+            self.strike(victims, running)
+        result = running.wait(180)
+        if not is_there:
+            self.assertExit(result, 0)
+        self.recover(kill_doctor_at)
+        which = self.assertWhole(before, crashed=victims == "host")
+        if result.rc >= 0:
+            self.assertEqual(which, "new" if result.rc == 0 else "old", "it says one thing and does another: %s" % result)
+        if victims == "SIGINT" and is_there:
+            self.assertIn(result.rc, (130, 0), str(result))
+        print("step %d (%s), %s killed%s: %s" % (number, state, victims, "" if kill_doctor_at is None else
+                                               ", then doctor at its step %d" % kill_doctor_at, which), file=sys.stderr, flush=True)
+        return is_there
+
+
+class KilledAtSomeSteps(FaultCase):
+    """A handful, chosen: around the stop, the files, the registration, the point of no return."""
+    cost = 60
+
+    def test_power_cut_with_a_running_vm(self):
+        """Its memory was saved, its files are aside, its definition is gone; nothing new is there yet."""
+        self.assertTrue(self.killed_at_step(15, "both", RUNNING))
+
+    def test_killed_while_disks_are_written(self):
+        self.assertTrue(self.killed_at_step(21, "kvss", OFF))
+
+    def test_power_cut_before_the_end(self):
+        self.assertTrue(self.killed_at_step(28, "both", OFF, kill_doctor_at=3))
+
+    def test_host_dies(self):
+        self.assertTrue(self.killed_at_step(17, "host", RUNNING))
+
+
+class KilledAtEveryStep(FaultCase):
+    """The sweep over the journal."""
+    cost = 1500
+    sweep = True
+
+    def every_step(self, victims, states, doctors=(None,)):
+        for number in itertools.count():
+            state, kill_at = states[number % len(states)], doctors[number % len(doctors)]
+            with self.subTest("step %d, %s" % (number, state)):
+                try:
+                    is_there = self.killed_at_step(number, victims, state, kill_at)
+                except BaseException:
+                    print("FAILED step %d (%s), %s killed" % (number, state, victims), file=sys.stderr, flush=True)
+                    is_there = number < 80
+                    self.make_anew()
+                    raise
+            if not is_there:
+                self.assertGreater(number, 20)
+                return
+
+    def make_anew(self):
+        self.kvss("doctor")
+        self.web.delete()
+        type(self).web.define()
+        self.kvss("restore", "latest", "web", "--yes")
+
+    def test_power_cut(self):
+        self.every_step("both", [OFF, RUNNING, OFF, OFF, SAVED, OFF, OFF, PAUSED])
+
+    def test_power_cut_and_doctor_killed(self):
+        self.every_step("both", [OFF, OFF, OFF, RUNNING], doctors=range(0, 14, 2))
+
+    def test_kvss_killed(self):
+        self.every_step("kvss", [OFF, OFF, RUNNING, OFF, OFF, PAUSED, OFF, OFF, SAVED])
+
+    def test_guardian_killed(self):
+        self.every_step("guardian", [OFF, OFF, OFF, OFF, RUNNING])
+
+    def test_host_dies(self):
+        self.every_step("host", [RUNNING, OFF, OFF, SAVED, OFF, OFF, PAUSED])
+
+    def test_libvirtd_dies(self):
+        self.every_step("libvirtd", [OFF, RUNNING, OFF, OFF, OFF, PAUSED, OFF, SAVED])
+
+    def test_interrupted(self):
+        self.every_step("SIGINT", [OFF, OFF, RUNNING, OFF])
+
+
+class KilledAtRandom(FaultCase):
+    """The sweep over time: random moments, random victims, VMs in any state."""
+    cost = 1500
+    sweep = True
+    VICTIMS = ["kvss", "kvss", "guardian", "both", "both", "qemu-nbd", "libvirtd", "host", "SIGINT"]
+
+    def whole_run(self, state):
+        """Seconds that an unkilled restore takes from this state."""
+        self.bring_to(state)
+        before = self.look()
+        begin = time.monotonic()
+        self.assertExit(self.start().wait(), 0)
+        seconds = time.monotonic() - begin
+        self.assertEqual(self.assertWhole(before), "new")
+        return seconds
+
+    def round(self, number, seconds):
+        rng = random.Random("%s-%d" % (SEED, number))
+        state = rng.choice([OFF, OFF, OFF, rng.choice([RUNNING, RUNNING, PAUSED, SAVED])])
+        victims, at = rng.choice(self.VICTIMS), rng.uniform(0, seconds[state] * 1.05)
+        kill_doctor_at = rng.choice([None, None, rng.randrange(12)])
+        self.bring_to(state)
+        before = self.look()
+        running = self.start()
+        time.sleep(at)
+        has_struck = running.is_running()
+        if has_struck:
+            self.strike(victims, running)
+        result = running.wait(180)
+        self.recover(kill_doctor_at)
+        which = self.assertWhole(before, crashed=victims == "host")
+        if result.rc >= 0:
+            self.assertEqual(which, "new" if result.rc == 0 else "old", "it says one thing and does another: %s" % result)
+        return "%s, %s killed after %.2f s of %.2f s%s%s: exit %s, %s" % (
+            state, victims, at, seconds[state], "" if has_struck else " (too late)",
+            "" if kill_doctor_at is None else ", doctor at its step %d" % kill_doctor_at, result.rc, which)
+
+    def test_random_kills(self):
+        print("KVSS_TEST_SEED=%s KVSS_TEST_ROUNDS=%d KVSS_TEST_FIRST=%d" % (SEED, ROUNDS, FIRST), file=sys.stderr, flush=True)
+        seconds = {state: self.whole_run(state) for state in (OFF, RUNNING, PAUSED, SAVED)}
+        counts = {}
+        for number in range(FIRST, FIRST + ROUNDS):
+            with self.subTest("seed %s round %d" % (SEED, number)):
+                try:
+                    told = self.round(number, seconds)
+                except BaseException as error:
+                    print("FAILED seed %s round %d: %s" % (SEED, number, error), file=sys.stderr, flush=True)
+                    KilledAtEveryStep.make_anew(self)
+                    raise
+                print("seed %s round %d: %s" % (SEED, number, told), file=sys.stderr, flush=True)
+                counts[told[-3:]] = counts.get(told[-3:], 0) + 1
+        self.assertEqual(set(counts), {"old", "new"}, "only one end was ever seen: %s" % counts)
