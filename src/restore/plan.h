@@ -56,6 +56,7 @@ typedef struct {
     GPtrArray *vms;           /* PlanVm */
     GPtrArray *hosts;         /* PlanHost */
     GArray *host_acts;        /* KvssActId: what was done for these, in order */
+    unsigned host_number;     /* of the next new file's own name of ours */
     GHashTable *host_folders; /* char*: those that files of the set go to */
     GHashTable *ours;         /* see Walk: what no restore of files may take away under itself */
     GPtrArray *steps;         /* char* */

@@ -45,11 +45,14 @@ class FaultCase(LabCase):
                                        Disk("vdb", form="raw", size_mib=24, content_kib=256)]).define()
         cls.first = cls.kvss("backup", "web")
         cls.stored = cls.hashes()
+        cls.restored = cls.kvss("restore", "latest", "web", "--yes")    # undisturbed: what a whole new VM is
         cls.defined = cls.definition()
         cls.secret_told = None
 
     def setUp(self):
         self.assertExit(self.first, 0)
+        self.assertExit(self.restored, 0)
+        self.assertIn("<name>web</name>", self.defined)
 
     @staticmethod
     def definition():
