@@ -22,6 +22,7 @@ plan_free(Plan *plan)
     g_free(plan->id);
     g_free(plan);
 }
+
 /* ---- which ---- */
 
 static bool
