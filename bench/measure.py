@@ -19,7 +19,7 @@ def build():
         return os.path.abspath(os.environ["KVSS"])
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folder = top + "/build-bench"
-    commands = [["meson", "compile", "-C", folder, "kvss", "kvss-guardian"]]
+    commands = [["meson", "compile", "-C", folder, "kvss:executable", "kvss-guardian:executable"]]
     if not os.path.exists(folder + "/build.ninja"):
         commands.insert(0, ["meson", "setup", folder, top, "--buildtype=release"])
     for command in commands:
