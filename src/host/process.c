@@ -31,10 +31,21 @@ child_setup(gpointer data)
     (void) setsid();
 }
 
-static KvssProcess *
-process_spawn(const char *const *argv, bool keep_stdout, GError **error)
+static char **
+environment_with(const KvssProcessVariable *variables)
 {
-    g_auto(GStrv) envp = g_environ_setenv(g_get_environ(), "LC_ALL", "C", TRUE);
+    char **envp = g_environ_setenv(g_get_environ(), "LC_ALL", "C", TRUE);
+
+    for (; variables && variables->name; variables++)
+        envp = g_environ_setenv(envp, variables->name, variables->value, TRUE);
+    return envp;
+}
+
+static KvssProcess *
+process_spawn(const char *const *argv, const KvssProcessVariable *variables, bool keep_stdout,
+              GError **error)
+{
+    g_auto(GStrv) envp = environment_with(variables);
     GSpawnFlags flags = G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_CLOEXEC_PIPES;
     g_autoptr(GError) problem = NULL;
     KvssProcess *process = g_new0(KvssProcess, 1);
@@ -60,9 +71,9 @@ process_spawn(const char *const *argv, bool keep_stdout, GError **error)
 }
 
 KvssProcess *
-kvss_process_start(const char *const *argv, GError **error)
+kvss_process_start(const char *const *argv, const KvssProcessVariable *variables, GError **error)
 {
-    return process_spawn(argv, false, error);
+    return process_spawn(argv, variables, false, error);
 }
 
 pid_t
@@ -254,7 +265,7 @@ kvss_process_run(const char *const *argv, unsigned limit_ms, GCancellable *cance
 {
     gint64 deadline_us = g_get_monotonic_time() + (gint64) limit_ms * 1000;
     g_autoptr(GByteArray) output = g_byte_array_new();
-    g_autoptr(KvssProcess) process = process_spawn(argv, true, error);
+    g_autoptr(KvssProcess) process = process_spawn(argv, NULL, true, error);
     gint64 left_us;
 
     if (!process

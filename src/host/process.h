@@ -34,7 +34,14 @@ bool kvss_process_run(const char *const *argv, unsigned limit_ms, GCancellable *
 /** A program that goes on while we do: a server. */
 typedef struct KvssProcess KvssProcess;
 
-KvssProcess *kvss_process_start(const char *const *argv, GError **error);
+/** One of its environment, beside those it inherits. */
+typedef struct {
+    const char *name, *value;
+} KvssProcessVariable;
+
+/** @variables: (nullable) borrowed; ends with a name of NULL. */
+KvssProcess *kvss_process_start(const char *const *argv, const KvssProcessVariable *variables,
+                                GError **error);
 
 /** Names the process beyond the reuse of its number: with its start, in clock ticks since boot. */
 pid_t kvss_process_pid(const KvssProcess *process);
