@@ -5,8 +5,6 @@
 #include "host/nbd-client.h"
 #include "stream/sink.h"
 
-#include <string.h>
-
 #define BLOCK_LENGTH (64u * 1024)
 #define REQUEST_LENGTH (512u * 1024)
 #define REQUESTS_IN_FLIGHT 8
@@ -61,29 +59,6 @@ send_zero(KvssNbdClient *client, uint64_t offset, uint64_t length, GError **erro
     return true;
 }
 
-static bool
-is_zero(const uint8_t *p, size_t length)
-{
-    return length == 0 || (p[0] == 0 && memcmp(p, p + 1, length - 1) == 0);
-}
-
-/* The run of blocks at @from that are all zero, or all not. */
-static size_t
-run_length(const uint8_t *from, size_t length, bool *out_zero)
-{
-    size_t at = MIN(length, BLOCK_LENGTH);
-
-    *out_zero = is_zero(from, at);
-    while (at < length) {
-        size_t n = MIN(length - at, BLOCK_LENGTH);
-
-        if (is_zero(from + at, n) != *out_zero)
-            break;
-        at += n;
-    }
-    return at;
-}
-
 /*
  * Zero blocks are looked for here: not every image format of QEMU's can turn
  * written zeroes into holes, but none writes what it is not sent.
@@ -99,7 +74,7 @@ export_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length,
         return false;
     while (length > 0) {
         bool zero, ok = true;
-        size_t n = run_length(from, length, &zero);
+        size_t n = kvss_sink_run(from, length, BLOCK_LENGTH, &zero);
 
         if (!zero)
             ok = send_data(client, offset, from, n, error);

@@ -31,11 +31,25 @@ image_copy(const ImageWrite *image, KvssSource *source, KvssCopyStats *out_stats
                      error);
 }
 
+/* A raw image is its content: QEMU would only copy it once more. */
+static bool
+file_copy(const ImageWrite *image, KvssSource *source, KvssCopyStats *out_stats, GError **error)
+{
+    g_autoptr(KvssSink) sink = kvss_sink_new_file(image->path, source->size, error);
+
+    return sink
+        && kvss_copy(source, sink, image->progress, image->data, image->cancellable, out_stats,
+                     error);
+}
+
 bool
 image_write(const ImageWrite *image, KvssSource *source, KvssCopyStats *out_stats, GError **error)
 {
-    g_autoptr(KvssImageServer) server = image_serve(image, error);
+    g_autoptr(KvssImageServer) server = NULL;
 
+    if (image->is_blank && g_str_equal(image->format, "raw"))
+        return file_copy(image, source, out_stats, error);
+    server = image_serve(image, error);
     return server && (!image->serving || image->serving(server, image->data, error))
         && image_copy(image, source, out_stats, error)
         && kvss_image_server_finish(server, error);

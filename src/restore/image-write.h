@@ -1,7 +1,8 @@
 /*
  * image-write.h - a stored disk's content into a new image, in any format of QEMU's
  *
- *   repository ─▶ source ─▶ copy ─▶ NBD ─▶ qemu-nbd ─▶ image
+ *   repository ─▶ source ─▶ copy ─┬─▶ NBD ─▶ qemu-nbd ─▶ image
+ *                                 └─▶ raw image
  *
  * Private to restore/. Only what is not zero is sent.
  */
@@ -21,7 +22,7 @@ typedef struct {
     bool keeps_room;            /* zeroes written do not become holes */
     bool is_blank;              /* it reads as zeroes: none need be written */
 
-    /* (nullable) The image is served from here on until image_write() returns. False: do not go on. */
+    /* (nullable) The image is served, if it is at all, from here on until image_write() returns. False: do not go on. */
     bool (*serving)(const KvssImageServer *server, gpointer data, GError **error);
     KvssCopyProgress progress;  /* (nullable) */
     gpointer data;              /* of both */

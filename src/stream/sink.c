@@ -3,6 +3,8 @@
  */
 #include "stream/sink.h"
 
+#include <string.h>
+
 static void
 sink_check_range(const KvssSink *sink, uint64_t offset, uint64_t length)
 {
@@ -37,4 +39,27 @@ kvss_sink_free(KvssSink *sink)
 {
     if (sink)
         sink->ops->free(sink);
+}
+
+static bool
+is_zero(const uint8_t *p, size_t length)
+{
+    return length == 0 || (p[0] == 0 && memcmp(p, p + 1, length - 1) == 0);
+}
+
+size_t
+kvss_sink_run(const void *data, size_t length, size_t block, bool *out_zero)
+{
+    const uint8_t *from = data;
+    size_t at = MIN(length, block);
+
+    *out_zero = is_zero(from, at);
+    while (at < length) {
+        size_t n = MIN(length - at, block);
+
+        if (is_zero(from + at, n) != *out_zero)
+            break;
+        at += n;
+    }
+    return at;
 }

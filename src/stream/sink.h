@@ -43,4 +43,22 @@ void kvss_sink_free(KvssSink *sink);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSink, kvss_sink_free)
 
+/**
+ * kvss_sink_new_file:
+ * @path: a regular file of at least @size bytes that reads as zeroes; no link is followed
+ *
+ * Zeroes are not written: the file stays as sparse, or as preallocated, as it is.
+ * finish() syncs it; its folder is the caller's. Parallel.
+ */
+KvssSink *kvss_sink_new_file(const char *path, uint64_t size, GError **error);
+
+/**
+ * kvss_sink_run:
+ * @block: bytes, at least 1
+ *
+ * For implementations: the length of the run of blocks at @data that are all zero,
+ * or all not; at least one block, or what there is.
+ */
+size_t kvss_sink_run(const void *data, size_t length, size_t block, bool *out_zero);
+
 G_END_DECLS

@@ -339,6 +339,49 @@ test_file_source(void)
     g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND);
 }
 
+/* Content with holes and with runs of zeroes inside, into a new file: equal, and no larger than its data. */
+static void
+test_file_sink(void)
+{
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "kvss-sink-XXXXXX", NULL);
+    g_autofree char *link = g_strconcat(path, ".link", NULL);
+    const uint64_t size = 9 * MIB + 5000;
+    g_autofree uint8_t *data = g_malloc0(size);
+    g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(KvssSource) source = NULL;
+    g_autoptr(KvssSink) sink = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *found = NULL;
+    gsize length;
+    struct stat st;
+    int fd = g_mkstemp(path);
+
+    memset(data + MIB, 7, MIB);
+    data[5 * MIB + 70000] = 1;
+    data[size - 1] = 2;
+    bytes = g_bytes_new(data, size);
+    source = kvss_source_new_bytes(bytes);
+    g_assert_null(kvss_sink_new_file(path, size, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT);
+    g_clear_error(&error);
+
+    g_assert_cmpint(ftruncate(fd, (off_t) size), ==, 0);
+    sink = kvss_sink_new_file(path, size, &error);
+    g_assert_no_error(error);
+    g_assert_true(kvss_copy(source, sink, NULL, NULL, NULL, NULL, &error));
+    g_assert_true(g_file_get_contents(path, &found, &length, &error));
+    g_assert_cmpmem(found, length, data, size);
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    g_assert_cmpint(st.st_blocks * 512, <, 2 * MIB);
+
+    g_assert_cmpint(symlink(path, link), ==, 0);
+    g_assert_null(kvss_sink_new_file(link, size, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED);
+    close(fd);
+    g_unlink(link);
+    g_unlink(path);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -350,5 +393,6 @@ main(int argc, char **argv)
     g_test_add_func("/stream/progress", test_progress);
     g_test_add_func("/stream/lying-extents", test_lying_extents);
     g_test_add_func("/stream/file-source", test_file_source);
+    g_test_add_func("/stream/file-sink", test_file_sink);
     return g_test_run();
 }

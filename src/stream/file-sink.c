@@ -1,0 +1,107 @@
+/*
+ * file-sink.c - a new local file as a sink
+ */
+#include "base/fd.h"
+#include "stream/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* Shorter runs of zeroes inside data are written: a hole each would cut the file to pieces. */
+#define BLOCK_LENGTH (64u * 1024)
+
+typedef struct {
+    KvssSink sink;
+    char *path;
+    int fd;
+} FileSink;
+
+static bool
+file_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
+{
+    FileSink *self = (FileSink *) sink;
+    const uint8_t *from = buffer;
+
+    while (length > 0) {
+        bool zero;
+        size_t n = kvss_sink_run(from, length, BLOCK_LENGTH, &zero);
+
+        if (!zero && !kvss_pwrite_exact(self->fd, from, n, offset, error)) {
+            g_prefix_error(error, "%s: ", self->path);
+            return false;
+        }
+        from += n;
+        offset += n;
+        length -= n;
+    }
+    return true;
+}
+
+/* It reads as zeroes already. */
+static bool
+file_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    return true;
+}
+
+static bool
+file_finish(KvssSink *sink, GError **error)
+{
+    FileSink *self = (FileSink *) sink;
+
+    return kvss_fsync(self->fd, self->path, error);
+}
+
+static void
+file_free(KvssSink *sink)
+{
+    FileSink *self = (FileSink *) sink;
+
+    kvss_fd_clear(&self->fd);
+    g_free(self->path);
+    g_free(self);
+}
+
+static const KvssSinkOps file_ops = {
+    .write = file_write,
+    .zero = file_zero,
+    .finish = file_finish,
+    .free = file_free,
+};
+
+/* As large as the content, or it would be cut; larger where an image ends on a sector. */
+static bool
+check_size(int fd, const char *path, uint64_t size, GError **error)
+{
+    off_t there = lseek(fd, 0, SEEK_END);
+
+    if (there < 0)
+        return kvss_throw_errno(error, errno, "size of %s", path);
+    return (uint64_t) there >= size
+           || kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CORRUPT,
+                         "%s has %lld bytes, its content %" G_GUINT64_FORMAT, path,
+                         (long long) there, size);
+}
+
+KvssSink *
+kvss_sink_new_file(const char *path, uint64_t size, GError **error)
+{
+    kvss_autofd int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    FileSink *self;
+
+    if (fd < 0) {
+        kvss_throw_errno(error, errno, "open %s", path);
+        return NULL;
+    }
+    if (!check_size(fd, path, size, error))
+        return NULL;
+    self = g_new0(FileSink, 1);
+    self->sink.ops = &file_ops;
+    self->sink.size = size;
+    self->sink.block = BLOCK_LENGTH;
+    self->sink.is_parallel = true;
+    self->path = g_strdup(path);
+    self->fd = kvss_fd_steal(&fd);
+    return &self->sink;
+}
