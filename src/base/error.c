@@ -32,6 +32,7 @@ code_from_errno(int errsv)
     case EFBIG:
         return KVSS_IO_ERROR_NO_SPACE;
     case EBUSY:
+    case EEXIST:
     case EWOULDBLOCK:
         return KVSS_IO_ERROR_BUSY;
     case ETIMEDOUT:

@@ -18,7 +18,7 @@ typedef enum {
     KVSS_IO_ERROR_FAILED,     /* anything not named below */
     KVSS_IO_ERROR_NOT_FOUND,  /* absent: the caller decides whether that matters */
     KVSS_IO_ERROR_NO_SPACE,   /* ENOSPC, EDQUOT, EFBIG */
-    KVSS_IO_ERROR_BUSY,       /* somebody else holds it */
+    KVSS_IO_ERROR_BUSY,       /* somebody else holds it, or was there first */
     KVSS_IO_ERROR_TIMED_OUT,  /* a time limit of ours passed */
     KVSS_IO_ERROR_CANCELLED,  /* the user or a failed neighbour asked us to stop */
     KVSS_IO_ERROR_CORRUPT,    /* present, but not what it must be */

@@ -161,6 +161,7 @@ test_in_the_way(void)
     g_assert_true(g_file_set_contents(path, "precious", -1, NULL));
     g_assert_cmpint(symlink(path, link), ==, 0);
     g_assert_false(kvss_image_create(path, "raw", MIB, NULL, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY);
     g_clear_error(&error);
     g_assert_false(kvss_image_create(link, "raw", MIB, NULL, &error));
     g_clear_error(&error);
