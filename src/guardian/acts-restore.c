@@ -6,11 +6,13 @@
  *
  * Each way back can be gone again after a crash in its middle, and each one
  * refuses while a later act of the same VM still stands: to register or start
- * the old VM over the remains of the new one would end with neither.
+ * the old VM over the remains of the new one would end with neither. So does each
+ * while a disk of the VM that was written over in place is not whole again.
  */
 #include "guardian/acts-restore.h"
 #include "base/fd.h"
 #include "guardian/links.h"
+#include "guardian/acts-rewrite.h"
 #include "host/domain.h"
 
 #include <errno.h>
@@ -135,6 +137,8 @@ kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s, GE
             return true; /* was not set aside yet, or is back */
         return kvss_throw_errno(error, errno, "look at %s", to);
     }
+    if (!kvss_act_check_whole(details, error))
+        return false;
     if (json_object_get_boolean_member_with_default(details, "saved", FALSE)
         && !prepare_saved(details, host, to, error))
         return false;
@@ -210,7 +214,7 @@ kvss_act_undo_undefine(JsonObject *details, KvssHost *host, unsigned patience_s,
 {
     g_autoptr(KvssDomain) present = NULL;
 
-    if (!find_by_uuid(details, host, &present, error))
+    if (!kvss_act_check_whole(details, error) || !find_by_uuid(details, host, &present, error))
         return false;
     if (present && has_our_mark(present, details))
         return throw_still_there(details, error);
@@ -227,7 +231,7 @@ kvss_act_undo_stop(JsonObject *details, KvssHost *host, unsigned patience_s, GEr
     const char *image = detail(details, "image");
     KvssDomainState state;
 
-    if (!find_by_uuid(details, host, &domain, error))
+    if (!kvss_act_check_whole(details, error) || !find_by_uuid(details, host, &domain, error))
         return false;
     if (!domain)
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND,

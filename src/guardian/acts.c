@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "guardian/acts-program.h"
 #include "guardian/acts-restore.h"
+#include "guardian/acts-rewrite.h"
 #include "host/domain.h"
 
 #include <dirent.h>
@@ -346,6 +347,7 @@ static const struct {
     [KVSS_ACT_STOP]         = { "stop", 5, true, kvss_act_undo_stop, NULL, "%s was stopped for a restore" },
     [KVSS_ACT_DEFINE]       = { "define", 5, true, kvss_act_undo_define, kvss_act_forward_define, "%s was registered by an unfinished restore" },
     [KVSS_ACT_LINK]         = { "link", 5, false, kvss_act_undo_link, kvss_act_forward_link, "link %s was about to change" },
+    [KVSS_ACT_REWRITE]      = { "rewrite", 5, false, kvss_act_undo_rewrite, kvss_act_forward_rewrite, "%s is being written over" },
 };
 /* clang-format on */
 

@@ -22,7 +22,7 @@ typedef enum {
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
     KVSS_ACT_PROGRAM,      /* name, path, set_id, event, components: a host's writer that may hold its data;
                               event: the one that lets go, see acts-program.h */
-    /* restore */
+    /* restore; "logs" of the first three: see kvss_act_check_whole() */
     KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep; saved (with uuid, name, run):
                               it is the managed save image of a VM that was saved before us */
     KVSS_ACT_UNDEFINE,     /* uuid, name, run, xml, autostart, snapshots, checkpoints (lists of XML) */
@@ -31,6 +31,7 @@ typedef enum {
     KVSS_ACT_DEFINE,       /* uuid, name, run: registered by us, with our mark in its metadata */
     KVSS_ACT_LINK,         /* path, target, uuid, disk: a link in the default location, see links.h; only forward makes
                               it, or takes it away if target is "" */
+    KVSS_ACT_REWRITE,      /* path: a disk that is written over where it is; see acts-rewrite.h */
     KVSS_ACT_N
 } KvssActKind;
 
