@@ -9,6 +9,7 @@
  * buffer. One that it covers in part goes through a small cache, so that the
  * neighbours who want the rest of it do not unpack it again.
  */
+#include "repository/stored-file.h"
 #include "repository/blob.h"
 #include "stream/source.h"
 
@@ -261,6 +262,28 @@ static const KvssSourceOps stored_ops = {
     .read = stored_read,
     .free = stored_free,
 };
+
+/* ---- without reading ---- */
+
+uint32_t
+kvss_stored_file_chunk_length(const KvssSource *file)
+{
+    g_assert(file->ops == &stored_ops);
+    return ((const StoredFile *) file)->chunk_length;
+}
+
+bool
+kvss_stored_file_chunk_is(const KvssSource *file, uint64_t chunk, const void *bytes, size_t length)
+{
+    const StoredFile *self = (const StoredFile *) file;
+    uint8_t id[KVSS_ID_LENGTH];
+
+    g_assert(file->ops == &stored_ops && chunk < self->n);
+    if (length != chunk_end(self, chunk) - chunk_start(self, chunk))
+        return false;
+    kvss_id_of(bytes, length, id);
+    return kvss_id_equal(id, chunk_id(self, chunk));
+}
 
 /* ---- opening ---- */
 
