@@ -103,18 +103,10 @@ disk_count_data(Plan *plan, PlanVm *vm, PlanDisk *disk, GError **error)
     const KvssRestoreOptions *options = plan->options;
     g_autoptr(KvssSource) source = kvss_backup_open_disk(options->repository, options->backup,
                                                          vm->vm, disk->stored, error);
-    g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
 
-    if (!source)
+    if (!source || !kvss_source_data_bytes(source, &disk->data_bytes, error))
         return false;
     disk->disk->size = source->size;
-    if (source->size > 0 && !kvss_source_extents(source, 0, source->size, extents, error))
-        return false;
-    for (guint i = 0; i < extents->len; i++) {
-        const KvssExtent *extent = &g_array_index(extents, KvssExtent, i);
-
-        disk->data_bytes += extent->zero ? 0 : extent->length;
-    }
     plan->total_bytes += source->size;
     return true;
 }

@@ -52,6 +52,29 @@ kvss_source_read(KvssSource *source, uint64_t offset, void *buffer, size_t lengt
     return source->ops->read(source, offset, buffer, length, error);
 }
 
+/* A stretch at a time: the list of all of a large disk's extents would be long. */
+#define STRETCH_LENGTH (G_GUINT64_CONSTANT(64) << 30)
+
+bool
+kvss_source_data_bytes(KvssSource *source, uint64_t *out_bytes, GError **error)
+{
+    g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
+    uint64_t bytes = 0;
+
+    for (uint64_t at = 0; at < source->size; at += MIN(STRETCH_LENGTH, source->size - at)) {
+        if (!kvss_source_extents(source, at, MIN(STRETCH_LENGTH, source->size - at), extents,
+                                 error))
+            return false;
+        for (guint i = 0; i < extents->len; i++) {
+            const KvssExtent *extent = &g_array_index(extents, KvssExtent, i);
+
+            bytes += extent->zero ? 0 : extent->length;
+        }
+    }
+    *out_bytes = bytes;
+    return true;
+}
+
 void
 kvss_source_free(KvssSource *source)
 {

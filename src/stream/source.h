@@ -63,6 +63,10 @@ bool kvss_source_extents(KvssSource *source, uint64_t offset, uint64_t length,
 bool kvss_source_read(KvssSource *source, uint64_t offset, void *buffer, size_t length,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** Bytes of the whole source that are not zero extents. Blocks: as extents do. */
+bool kvss_source_data_bytes(KvssSource *source, uint64_t *out_bytes, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
 /** Closes and frees. Accepts NULL. */
 void kvss_source_free(KvssSource *source);
 

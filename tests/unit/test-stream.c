@@ -382,6 +382,32 @@ test_file_sink(void)
     g_unlink(path);
 }
 
+static void
+test_data_bytes(void)
+{
+    g_autofree char *path = g_strdup("/tmp/kvss-data-XXXXXX");
+    g_autoptr(KvssSource) source = NULL, none = NULL;
+    g_autoptr(GBytes) empty = g_bytes_new_static("", 0);
+    g_autoptr(GError) error = NULL;
+    int fd = g_mkstemp(path);
+    uint64_t bytes;
+
+    /* More than one stretch of holes. */
+    g_assert_cmpint(ftruncate(fd, G_GINT64_CONSTANT(200) << 30), ==, 0);
+    g_assert_cmpint(pwrite(fd, "word", 4, G_GINT64_CONSTANT(130) << 30), ==, 4);
+    source = kvss_source_new_file(path, &error);
+    g_assert_no_error(error);
+    g_assert_true(kvss_source_data_bytes(source, &bytes, &error));
+    g_assert_cmpuint(bytes, >=, 4);
+    g_assert_cmpuint(bytes, <=, MIB);
+    close(fd);
+    g_unlink(path);
+
+    none = kvss_source_new_bytes(empty);
+    g_assert_true(kvss_source_data_bytes(none, &bytes, &error));
+    g_assert_cmpuint(bytes, ==, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -393,6 +419,7 @@ main(int argc, char **argv)
     g_test_add_func("/stream/progress", test_progress);
     g_test_add_func("/stream/lying-extents", test_lying_extents);
     g_test_add_func("/stream/file-source", test_file_source);
+    g_test_add_func("/stream/data-bytes", test_data_bytes);
     g_test_add_func("/stream/file-sink", test_file_sink);
     return g_test_run();
 }
