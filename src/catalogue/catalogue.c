@@ -151,6 +151,7 @@ static KvssBackup *
 find_latest(KvssRepository *repository, GPtrArray *snapshots, const char *const *vms,
             GError **error)
 {
+    g_autoptr(GError) newest = NULL; /* what it does not hold */
     g_autofree char *names = NULL;
 
     while (snapshots->len > 0) {
@@ -161,13 +162,14 @@ find_latest(KvssRepository *repository, GPtrArray *snapshots, const char *const 
             g_prefix_error(error, "cannot tell which backup is the latest, name one by its id: ");
             return NULL;
         }
-        if (backup && holds_all(backup, vms, NULL))
+        if (backup && holds_all(backup, vms, newest ? NULL : &newest))
             return backup;
         kvss_backup_free(backup);
     }
     names = vms && *vms ? g_strjoinv("', '", (char **) vms) : NULL;
     if (names)
-        throw(error, NOT_FOUND, "no backup holds the VM '%s'", names);
+        throw(error, NOT_FOUND, "no backup holds the VM '%s'%s%s", names,
+              newest ? "; of the newest: " : "", newest ? newest->message : "");
     else
         throw(error, NOT_FOUND, "there is no backup in the repository");
     return NULL;

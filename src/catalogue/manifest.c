@@ -207,6 +207,24 @@ kvss_manifest_add_event(KvssManifest *manifest, const char *event, const char *w
     g_ptr_array_add(manifest->events, record);
 }
 
+/* "db, web": what the list has, for who named something else; the first few when they are many. */
+#define NAMES_TOLD_MAX 20u
+
+static char *
+names_in(const GPtrArray *list)
+{
+    g_autoptr(GString) names = g_string_new(list->len > 0 ? NULL : "none");
+
+    for (guint i = 0; i < MIN(list->len, NAMES_TOLD_MAX); i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(list, i);
+
+        g_string_append_printf(names, "%s%s", i > 0 ? ", " : "", vm->component->display_name);
+    }
+    if (list->len > NAMES_TOLD_MAX)
+        g_string_append_printf(names, " and %u more", list->len - NAMES_TOLD_MAX);
+    return g_string_free(g_steal_pointer(&names), FALSE);
+}
+
 KvssManifestVm *
 kvss_manifest_find_vm(const KvssManifest *manifest, const char *name_or_uuid, GError **error)
 {
@@ -226,9 +244,12 @@ kvss_manifest_find_vm(const KvssManifest *manifest, const char *name_or_uuid, GE
         }
         found = vm;
     }
-    if (!found)
+    if (!found) {
+        g_autofree char *names = names_in(manifest->vms);
+
         kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND,
-                   "the set holds no VM '%s'", name_or_uuid);
+                   "the set holds no VM '%s': its VMs are %s", name_or_uuid, names);
+    }
     return found;
 }
 
@@ -274,10 +295,59 @@ kvss_manifest_find(const KvssManifest *manifest, const char *name, GError **erro
     if (!find_in(manifest->vms, name, &found, error)
         || !find_in(manifest->components, name, &found, error))
         return NULL;
-    if (!found)
+    if (!found) {
+        g_autofree char *names = names_in(manifest->vms);
+
         kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND,
-                   "the set holds no VM '%s', and no component of that name", name);
+                   "the set holds no VM '%s', and no component of that name: its VMs are %s", name,
+                   names);
+    }
     return found;
+}
+
+static const KvssNotCovered *
+find_not_covered(const KvssComponent *component, const char *target)
+{
+    for (guint i = 0; i < component->not_covered->len; i++) {
+        const KvssNotCovered *entry = g_ptr_array_index(component->not_covered, i);
+
+        if (g_strcmp0(entry->target, target) == 0)
+            return entry;
+    }
+    return NULL;
+}
+
+static char *
+targets_of(const KvssComponent *component)
+{
+    g_autoptr(GString) targets = g_string_new(component->disks->len > 0 ? NULL : "none");
+
+    for (guint i = 0; i < component->disks->len; i++) {
+        const KvssDisk *disk = g_ptr_array_index(component->disks, i);
+
+        g_string_append_printf(targets, "%s%s", i > 0 ? ", " : "", disk->target);
+    }
+    return g_string_free(g_steal_pointer(&targets), FALSE);
+}
+
+const KvssDisk *
+kvss_manifest_find_disk(const KvssManifestVm *vm, const char *target, GError **error)
+{
+    const KvssComponent *component = vm->component;
+    const KvssNotCovered *absent = find_not_covered(component, target);
+    g_autofree char *targets = NULL;
+
+    for (guint i = 0; i < component->disks->len; i++) {
+        const KvssDisk *disk = g_ptr_array_index(component->disks, i);
+
+        if (g_str_equal(disk->target, target))
+            return disk;
+    }
+    targets = targets_of(component);
+    kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND,
+               "%s: the backup has no disk '%s'%s%s%s: its disks are %s", component->display_name,
+               target, absent ? " (" : "", absent ? absent->reason : "", absent ? ")" : "", targets);
+    return NULL;
 }
 
 const char *

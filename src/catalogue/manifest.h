@@ -99,6 +99,16 @@ KvssManifestVm *kvss_manifest_find_vm(const KvssManifest *manifest, const char *
  */
 KvssManifestVm *kvss_manifest_find(const KvssManifest *manifest, const char *name, GError **error);
 
+/**
+ * kvss_manifest_find_disk:
+ * @target: "vda"
+ *
+ * A disk of a VM of the set. Errors: NOT_FOUND, with the disks there are, or why this one
+ * is not in the set. Borrowed.
+ */
+const KvssDisk *kvss_manifest_find_disk(const KvssManifestVm *vm, const char *target,
+                                        GError **error);
+
 /** Path of a disk, of a carried file, in the set; NULL when it is not one of the VM's. Borrowed. */
 const char *kvss_manifest_disk_path(const KvssManifestVm *vm, const char *target);
 const char *kvss_manifest_file_path(const KvssManifestVm *vm, const char *name);

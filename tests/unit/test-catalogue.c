@@ -67,6 +67,16 @@ test_round_trip(void)
     g_assert_cmpfloat(vm->component->pause_ms, ==, -1);
     g_assert_true(vm ==
                   kvss_manifest_find_vm(again, "5F0C6B0A-7A44-4D4C-9D57-30F1A2D6A001", NULL));
+    g_assert_null(kvss_manifest_find_vm(again, "web1", &error));
+    g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND);
+    g_assert_nonnull(strstr(error->message, "its VMs are web01"));
+    g_clear_error(&error);
+    g_assert_true(kvss_manifest_find_disk(vm, "vda", NULL) ==
+                  kvss_component_find_disk(vm->component, "vda"));
+    g_assert_null(kvss_manifest_find_disk(vm, "sda", &error));
+    g_assert_error(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND);
+    g_assert_nonnull(strstr(error->message, "its disks are vda"));
+    g_clear_error(&error);
     disk = kvss_component_find_disk(vm->component, "vda");
     g_assert_cmpstr(disk->options, ==, "{\"cluster_size\":65536}");
     g_assert_cmpstr(kvss_manifest_disk_path(vm, "vda"), ==, "vms/web01/disks/vda.raw");
