@@ -38,4 +38,5 @@
 #include <kvss/catalogue/manifest.h>
 #include <kvss/catalogue/catalogue.h>
 #include <kvss/backup/backup.h>
+#include <kvss/restore/export.h>
 #include <kvss/restore/restore.h>

@@ -68,6 +68,12 @@ static const KvssOption verify_options[] = {
     { 0 },
 };
 
+static const KvssOption export_options[] = {
+    { "format", 0, TEXT(format), "FORMAT", "raw, qcow2, vhdx or vpc; default: as FILE ends, else raw",
+      false },
+    { 0 },
+};
+
 static const KvssOption doctor_options[] = {
     { "dry-run", 'n', FLAG(dry_run), NULL, "look only", false },
     { 0 },
@@ -88,7 +94,8 @@ const KvssCommand kvss_commands[] = {
       ANY_NUMBER },
     { "forget", "", "drop backups by age", NULL, NULL, 0, ANY_NUMBER },
     { "prune", "", "free the space of dropped backups", NULL, NULL, 0, ANY_NUMBER },
-    { "export", "BACKUP VM DISK FILE", "write a disk into a file", NULL, NULL, 0, ANY_NUMBER },
+    { "export", "BACKUP VM DISK FILE", "write a disk into a file", export_options, kvss_cmd_export,
+      4, 4 },
     { "serve", "BACKUP [VM [DISK]]", "serve disks of a backup over NBD", NULL, NULL, 0,
       ANY_NUMBER },
     { "doctor", "", "undo what an interrupted run left", doctor_options, kvss_cmd_doctor, 0, 0 },

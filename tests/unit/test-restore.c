@@ -11,6 +11,7 @@
 #include "host/domain.h"
 #include "host/image.h"
 #include "repository-fixture.h"
+#include "restore/export.h"
 #include "restore/restore.h"
 #include "stream/sink.h"
 #include "stream/source.h"
@@ -1321,6 +1322,19 @@ test_host_damaged(HostWorld *h, gconstpointer data)
     assert_as_before(h);
 }
 
+static void
+test_export_formats(void)
+{
+    g_assert_cmpstr(kvss_export_format_of("/a/b.QCOW2"), ==, "qcow2");
+    g_assert_cmpstr(kvss_export_format_of("/a/b.vhd"), ==, "vpc");
+    g_assert_cmpstr(kvss_export_format_of("/a/b.vhdx"), ==, "vhdx");
+    g_assert_cmpstr(kvss_export_format_of("/a/b.img"), ==, "raw");
+    g_assert_cmpstr(kvss_export_format_of("/a.qcow2/b"), ==, "raw");
+    g_assert_true(kvss_export_is_format("vpc"));
+    g_assert_false(kvss_export_is_format("vhd"));
+    g_assert_false(kvss_export_is_format("luks"));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1334,6 +1348,7 @@ main(int argc, char **argv)
 #define HOST_TEST_WITH(name, data, function) \
     g_test_add(name, HostWorld, data, host_set_up, function, host_tear_down)
 #define HOST_TEST(name, function) HOST_TEST_WITH(name, NULL, function)
+    g_test_add_func("/restore/export-formats", test_export_formats);
     HOST_TEST("/restore/host/in-place", test_host_in_place);
     HOST_TEST("/restore/host/keep-old", test_host_keep_old);
     HOST_TEST("/restore/host/new-folder", test_host_new_folder);
