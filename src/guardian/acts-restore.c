@@ -98,19 +98,23 @@ reload_saved(KvssDomain *domain, const char *image)
     }
 }
 
-/* Before the image of a VM that was saved goes back to its place. */
+/*
+ * Before the memory of the old VM goes back to its place. Not while the new VM stands:
+ * libvirt throws away with it what lies there.
+ */
 static bool
-prepare_saved(JsonObject *details, KvssHost *host, const char *image, GError **error)
+prepare_memory(JsonObject *details, KvssHost *host, const char *image, GError **error)
 {
     g_autoptr(KvssDomain) domain = NULL;
     KvssDomainState state;
 
-    if (!host)
-        return true; /* libvirt looks for itself when it starts */
     if (!find_by_uuid(details, host, &domain, error))
         return false;
     if (!domain || has_our_mark(domain, details))
         return domain ? throw_still_there(details, error) : true;
+    /* What we have saved ourselves is for the start that follows. */
+    if (!json_object_get_boolean_member_with_default(details, "saved", FALSE))
+        return true;
     if (!kvss_domain_get_state(domain, &state, NULL, error))
         return false;
     /* Its disks have gone on since: with that memory they would be ruined. */
@@ -126,6 +130,13 @@ prepare_saved(JsonObject *details, KvssHost *host, const char *image, GError **e
 }
 
 bool
+kvss_act_aside_is_memory(JsonObject *details)
+{
+    return json_object_get_boolean_member_with_default(details, "memory", FALSE)
+        || json_object_get_boolean_member_with_default(details, "saved", FALSE);
+}
+
+bool
 kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
     const char *from = detail(details, "from"), *to = detail(details, "to");
@@ -137,10 +148,8 @@ kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s, GE
             return true; /* was not set aside yet, or is back */
         return kvss_throw_errno(error, errno, "look at %s", to);
     }
-    if (!kvss_act_check_whole(details, error))
-        return false;
-    if (json_object_get_boolean_member_with_default(details, "saved", FALSE)
-        && !prepare_saved(details, host, to, error))
+    if (!kvss_act_check_whole(details, error)
+        || (kvss_act_aside_is_memory(details) && !prepare_memory(details, host, to, error)))
         return false;
     /* What stands in its place by now is the restore's. A rename replaces a file, not a folder. */
     if (S_ISDIR(st.st_mode) && is_there(from) && !kvss_act_remove_tree(from, error))

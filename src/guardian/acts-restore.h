@@ -18,6 +18,8 @@
 #define KVSS_RESTORE_MARK_URI "urn:kvss:restore"
 #define KVSS_RESTORE_MARK_PREFIX "kvss"
 
+/** What was set aside is a managed save image: its undo needs libvirt. */
+bool kvss_act_aside_is_memory(JsonObject *details);
 bool kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s,
                          GError **error);
 bool kvss_act_forward_aside(JsonObject *details, KvssHost *host, GError **error);

@@ -404,9 +404,11 @@ kvss_act_is_last(const KvssAct *act)
 }
 
 bool
-kvss_act_needs_host(KvssActKind kind)
+kvss_act_needs_host(const KvssAct *act)
 {
-    return kinds[kind].needs_host;
+    /* libvirt must be told of a managed save image, and not throw it away with the new VM. */
+    return kinds[act->kind].needs_host
+        || (act->kind == KVSS_ACT_ASIDE && kvss_act_aside_is_memory(act->details));
 }
 
 bool

@@ -23,8 +23,8 @@ typedef enum {
     KVSS_ACT_PROGRAM,      /* name, path, set_id, event, components: a host's writer that may hold its data;
                               event: the one that lets go, see acts-program.h */
     /* restore; "logs" of the first three: see kvss_act_check_whole() */
-    KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep; saved (with uuid, name, run):
-                              it is the managed save image of a VM that was saved before us */
+    KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep; memory (with uuid, name, run):
+                              it is the VM's managed save image; saved: one that was there before us */
     KVSS_ACT_UNDEFINE,     /* uuid, name, run, xml, autostart, snapshots, checkpoints (lists of XML) */
     KVSS_ACT_STOP,         /* uuid, name, run, prior ("running", "paused"), image: stopped by us; image: where its
                               memory was saved, "" if it was not */
@@ -63,7 +63,7 @@ bool kvss_act_is_apart(const KvssAct *act);
  */
 bool kvss_act_is_last(const KvssAct *act);
 /** True if the act needs libvirt to be undone. */
-bool kvss_act_needs_host(KvssActKind kind);
+bool kvss_act_needs_host(const KvssAct *act);
 
 /**
  * kvss_act_undo:

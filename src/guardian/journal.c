@@ -396,7 +396,7 @@ static bool
 undo_or_forward(const KvssAct *act, bool forward, KvssHost *host, unsigned patience_s,
                 GError **error)
 {
-    if (kvss_act_needs_host(act->kind) && !host)
+    if (kvss_act_needs_host(act) && !host)
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NO_CONNECTION,
                           "libvirt cannot be reached");
     return forward ? kvss_act_forward(act, host, error)

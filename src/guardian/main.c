@@ -108,7 +108,7 @@ is_anybody_waiting(Guardian *guardian)
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
 
-        if (kvss_act_needs_host(act->kind) || act->kind == KVSS_ACT_PROGRAM)
+        if (kvss_act_needs_host(act) || act->kind == KVSS_ACT_PROGRAM)
             return true;
     }
     return false;
@@ -167,9 +167,9 @@ try_one(Guardian *guardian, uint64_t id)
 
         if (act->id != id)
             continue;
-        if (kvss_act_needs_host(act->kind))
+        if (kvss_act_needs_host(act))
             host = usable_host(guardian, g_get_monotonic_time() + CONNECT_LIMIT_US);
-        ok = (host || !kvss_act_needs_host(act->kind)) && kvss_act_undo(act, host, TRY_S, &error);
+        ok = (host || !kvss_act_needs_host(act)) && kvss_act_undo(act, host, TRY_S, &error);
         tell(act, false, error, NULL);
         return ok;
     }

@@ -63,7 +63,7 @@ static bool
 needs_host(const KvssJournalContent *content)
 {
     for (guint i = 0; i < content->open->len; i++) {
-        if (kvss_act_needs_host(((KvssAct *) g_ptr_array_index(content->open, i))->kind))
+        if (kvss_act_needs_host(g_ptr_array_index(content->open, i)))
             return true;
     }
     return false;

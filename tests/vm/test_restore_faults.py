@@ -212,6 +212,7 @@ class FaultCase(LabCase):
                 kill(doctor.process.pid)
             doctor.process.wait()
         result = self.kvss("doctor", timeout=150)
+        self.doctor_said = str(result)
         self.assertExit(result, 0)
         return result
 
@@ -267,7 +268,8 @@ class KilledAtEveryStep(FaultCase):
                 try:
                     is_there = self.killed_at_step(number, victims, state, kill_at)
                 except BaseException:
-                    print("FAILED step %d (%s), %s killed" % (number, state, victims), file=sys.stderr, flush=True)
+                    print("FAILED step %d (%s), %s killed; %s" % (number, state, victims, getattr(self, "doctor_said", "")),
+                          file=sys.stderr, flush=True)
                     is_there = number < 80
                     self.make_anew()
                     raise
@@ -349,7 +351,8 @@ class KilledAtRandom(FaultCase):
                 try:
                     told = self.round(number, seconds)
                 except BaseException as error:
-                    print("FAILED seed %s round %d: %s" % (SEED, number, error), file=sys.stderr, flush=True)
+                    print("FAILED seed %s round %d: %s\n%s" % (SEED, number, error, getattr(self, "doctor_said", "")),
+                          file=sys.stderr, flush=True)
                     KilledAtEveryStep.make_anew(self)
                     raise
                 print("seed %s round %d: %s" % (SEED, number, told), file=sys.stderr, flush=True)

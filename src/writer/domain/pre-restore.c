@@ -177,7 +177,7 @@ old_stop(Aside *aside, GError **error)
 /* ---- files ---- */
 
 static bool
-rename_aside(Aside *aside, const char *real, const char *to, bool keep, bool is_saved_state,
+rename_aside(Aside *aside, const char *real, const char *to, bool keep, bool is_memory,
              GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(real);
@@ -186,7 +186,8 @@ rename_aside(Aside *aside, const char *real, const char *to, bool keep, bool is_
     json_object_set_string_member(details, "from", real);
     json_object_set_string_member(details, "to", to);
     json_object_set_boolean_member(details, "keep", keep);
-    json_object_set_boolean_member(details, "saved", is_saved_state);
+    json_object_set_boolean_member(details, "memory", is_memory);
+    json_object_set_boolean_member(details, "saved", is_memory && aside->was_saved);
     if (!kvss_run_act_begin(aside->set->run, KVSS_ACT_ASIDE, details, error))
         return false;
     if (rename(real, to) < 0)
@@ -238,7 +239,7 @@ saved_state_aside(Aside *aside, GError **error)
 
     if (!g_file_test(image, G_FILE_TEST_EXISTS))
         return true;
-    return rename_aside(aside, image, to, aside->keep_old, aside->was_saved, error);
+    return rename_aside(aside, image, to, aside->keep_old, true, error);
 }
 
 static bool
