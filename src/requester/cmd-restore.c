@@ -24,6 +24,25 @@ is_chosen(const KvssManifestVm *vm, const char *const *vms)
     return false;
 }
 
+static void
+add_name(GString *names, const char *name)
+{
+    g_string_append_printf(names, "%s%s", names->len ? ", " : "", name);
+}
+
+/* The one of the same UUID; it may have got another name since. */
+static void
+add_replaced(GString *names, KvssHost *host, const KvssComponent *stored)
+{
+    g_autoptr(KvssDomain) old = kvss_host_find_domain(host, stored->name, NULL);
+
+    if (!old || g_ascii_strcasecmp(kvss_domain_uuid(old), stored->name) != 0)
+        return;
+    add_name(names, kvss_domain_name(old));
+    if (strcmp(kvss_domain_name(old), stored->display_name) != 0)
+        g_string_append_printf(names, " (in the backup: %s)", stored->display_name);
+}
+
 /* The names of the chosen VMs that are on the host already; NULL when there are none. */
 static char *
 existing_vms(KvssHost *host, const KvssBackup *backup, const char *const *vms, bool in_place)
@@ -34,21 +53,13 @@ existing_vms(KvssHost *host, const KvssBackup *backup, const char *const *vms, b
         const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->components, i);
 
         if (is_chosen(vm, vms))
-            g_string_append_printf(names, "%s%s", names->len ? ", " : "",
-                                   vm->component->display_name);
+            add_name(names, vm->component->display_name);
     }
-
     for (guint i = 0; i < backup->manifest->vms->len; i++) {
         const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, i);
-        g_autoptr(KvssDomain) old = NULL;
 
-        if (!is_chosen(vm, vms))
-            continue;
-        old = kvss_host_find_domain(host, vm->component->name, NULL);
-        if (!old)
-            old = kvss_host_find_domain(host, vm->component->display_name, NULL);
-        if (old)
-            g_string_append_printf(names, "%s%s", names->len ? ", " : "", kvss_domain_name(old));
+        if (is_chosen(vm, vms))
+            add_replaced(names, host, vm->component);
     }
     return names->len ? g_string_free(g_steal_pointer(&names), FALSE) : NULL;
 }
@@ -68,8 +79,8 @@ confirm(KvssRequester *requester, KvssHost *host, const KvssBackup *backup, cons
 {
     g_autofree char *names = NULL, *when = NULL, *plain = NULL;
 
-    if (requester->options->yes || requester->options->dry_run || !isatty(STDIN_FILENO) ||
-        !isatty(STDERR_FILENO))
+    if (requester->options->yes || requester->options->dry_run || requester->options->as ||
+        !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
         return true;
     names = existing_vms(host, backup, vms, !requester->options->to);
     if (!names)
@@ -117,6 +128,8 @@ networks_json(const GPtrArray *networks)
 
         kvss_set_text(object, "type", network->type);
         kvss_set_text(object, "source", network->source);
+        if (network->was)
+            kvss_set_text(object, "was", network->was);
         kvss_set_text(object, "mac", network->mac);
         json_object_set_boolean_member(object, "connected", network->is_connected);
         json_array_add_object_element(array, object);
@@ -141,6 +154,8 @@ vm_json(const KvssRestoredVm *vm)
 
     kvss_set_text(object, "name", vm->name);
     kvss_set_text(object, "uuid", vm->uuid);
+    if (vm->copy_of)
+        kvss_set_text(object, "copy_of", vm->copy_of);
     kvss_set_text(object, "state", vm->state);
     json_object_set_array_member(object, "disks", disks_json(vm->disks));
     json_object_set_array_member(object, "networks", networks_json(vm->networks));
@@ -191,7 +206,8 @@ print_result_json(const KvssBackup *backup, const KvssRestoreResult *result, boo
 static void
 print_vm(const KvssRestoredVm *vm)
 {
-    kvss_print("%s: %s\n", vm->name, vm->state ? vm->state : "?");
+    kvss_print("%s%s%s: %s\n", vm->name, vm->copy_of ? ", a copy of " : "",
+               vm->copy_of ? vm->copy_of : "", vm->state ? vm->state : "?");
     for (guint i = 0; i < vm->disks->len; i++) {
         const KvssRestoredDisk *disk = g_ptr_array_index(vm->disks, i);
         g_autofree char *size = kvss_size_text(disk->size);
@@ -205,8 +221,9 @@ print_vm(const KvssRestoredVm *vm)
     for (guint i = 0; i < vm->networks->len; i++) {
         const KvssRestoredNetwork *network = g_ptr_array_index(vm->networks, i);
 
-        kvss_print("  network %s%s%s%s\n", network->type, network->source ? " " : "",
-                   network->source ? network->source : "",
+        kvss_print("  network %s%s%s%s%s%s\n", network->type, network->source ? " " : "",
+                   network->source ? network->source : "", network->was ? " instead of " : "",
+                   network->was ? network->was : "",
                    network->is_connected ? "" : ": not here, its link is down");
     }
     for (guint i = 0; i < vm->notes->len; i++)
@@ -351,6 +368,37 @@ name_vms(KvssRequester *requester, const char *const *vms, GError **error)
         g_prefix_error(error, "%s: ", names);
 }
 
+/* What can be told from the words alone, before a password is asked for. */
+static bool
+check_words(const KvssOptions *options, GError **error)
+{
+    const char *const *networks = kvss_options_list(options->network);
+
+    if (options->as && kvss_options_count(options->words) > 2)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--as gives one VM another name: name one VM");
+    for (; *networks; networks++) {
+        const char *equals = strrchr(*networks, '=');
+
+        if (!equals || equals == *networks || !equals[1])
+            return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                              "--network %s: say which network takes the place of which: OLD=NEW",
+                              *networks);
+    }
+    return true;
+}
+
+static bool
+check_one_chosen(const KvssOptions *options, const KvssBackup *backup, GError **error)
+{
+    guint all = backup->manifest->vms->len + backup->manifest->components->len;
+
+    if (!options->as || kvss_options_count(options->words) > 1 || all == 1)
+        return true;
+    return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                      "--as gives one VM another name: say which one of the backup's %u", all);
+}
+
 static int
 restore(KvssRequester *requester, const char *to_dir, GError **error)
 {
@@ -364,6 +412,9 @@ restore(KvssRequester *requester, const char *to_dir, GError **error)
         .scratch_dir = requester->config->scratch_dir,
         .vms = words[1] ? words + 1 : NULL,
         .to_dir = to_dir,
+        .as_name = options->as,
+        .networks = kvss_options_list(options->network),
+        .allow_host_access = options->allow_host_access,
         .start = options->start,
         .keep_old = options->keep_old,
         .dry_run = options->dry_run,
@@ -375,7 +426,7 @@ restore(KvssRequester *requester, const char *to_dir, GError **error)
     if (!repository)
         return -1;
     backup = kvss_catalogue_find(repository, words[0], words + 1, error);
-    if (!backup)
+    if (!backup || !check_one_chosen(options, backup, error))
         return -1;
     host = kvss_requester_open_host(requester, error);
     if (!host || !confirm(requester, host, backup, words + 1, error))
@@ -396,7 +447,8 @@ kvss_cmd_restore(KvssRequester *requester, GError **error)
     g_autofree char *to_dir = to ? g_canonicalize_filename(to, NULL) : NULL;
     int code;
 
-    if (!kvss_requester_check_local(requester, error) ||
+    if (!check_words(requester->options, error) ||
+        !kvss_requester_check_local(requester, error) ||
         !kvss_requester_recover(requester, true, error))
         return -1;
     code = restore(requester, to_dir, error);

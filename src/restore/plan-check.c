@@ -2,87 +2,12 @@
  * plan-check.c - what is in the way of a restore: other VMs, and want of room
  */
 #include "host/image.h"
-#include "restore/plan.h"
+#include "restore/plan-others.h"
 #include "stream/source.h"
 #include "writer/domain/restore-steps.h"
 
 #include <string.h>
 #include <sys/stat.h>
-
-/** What the host's other VMs use. */
-typedef struct {
-    GHashTable *paths;  /* real path -> name of the VM */
-    GHashTable *macs;   /* lower case -> name of the VM */
-    GHashTable *names;  /* name -> UUID */
-} Others;
-
-static void
-others_init(Others *others)
-{
-    others->paths = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    others->macs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    others->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-}
-
-static void
-others_clear(Others *others)
-{
-    g_hash_table_unref(others->paths);
-    g_hash_table_unref(others->macs);
-    g_hash_table_unref(others->names);
-}
-
-static void
-others_add_path(Others *others, const char *path, const char *vm)
-{
-    if (path && g_path_is_absolute(path))
-        g_hash_table_insert(others->paths, kvss_vm_real_path(path), g_strdup(vm));
-}
-
-/* An image that others are built on is theirs as well. */
-static void
-others_add_chain(Others *others, const KvssDiskConfig *disk, const char *vm)
-{
-    g_autoptr(KvssImageInfo) info = NULL;
-
-    if (!disk->source || !g_str_equal(disk->type, "file") || g_str_equal(disk->format, "raw"))
-        return;
-    info = kvss_image_info(disk->source, disk->format, true, NULL);
-    for (guint i = 0; info && i < info->backing->len; i++)
-        others_add_path(others, ((KvssImageLink *) g_ptr_array_index(info->backing, i))->path, vm);
-}
-
-static void
-others_add_config(Others *others, const KvssDomainConfig *config, bool with_chains)
-{
-    for (guint i = 0; i < config->disks->len; i++) {
-        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
-
-        others_add_path(others, disk->source, config->name);
-        if (with_chains)
-            others_add_chain(others, disk, config->name);
-    }
-    for (guint i = 0; i < config->interfaces->len; i++) {
-        const KvssInterfaceConfig *interface = g_ptr_array_index(config->interfaces, i);
-
-        if (interface->mac)
-            g_hash_table_insert(others->macs, g_ascii_strdown(interface->mac, -1),
-                                g_strdup(config->name));
-    }
-    others_add_path(others, config->nvram, config->name);
-}
-
-static bool
-is_chosen(const Plan *plan, const char *uuid)
-{
-    for (guint i = 0; i < plan->vms->len; i++) {
-        const PlanVm *vm = g_ptr_array_index(plan->vms, i);
-
-        if (g_ascii_strcasecmp(vm->component->name, uuid) == 0)
-            return true;
-    }
-    return false;
-}
 
 /* Looking into every image of the host costs time: only where files are in the way at all. */
 static bool
@@ -100,75 +25,104 @@ something_is_there(const Plan *plan)
     return false;
 }
 
-static bool
-others_learn(Others *others, const Plan *plan, GError **error)
-{
-    g_autoptr(GPtrArray) domains = kvss_host_list_domains(plan->options->host, error);
-    bool with_chains = something_is_there(plan);
-
-    if (!domains)
-        return false;
-    for (guint i = 0; i < domains->len; i++) {
-        KvssDomain *domain = g_ptr_array_index(domains, i);
-        g_autoptr(KvssDomainConfig) live = NULL;
-        g_autoptr(KvssDomainConfig) inactive = NULL;
-        g_autofree char *xml = NULL;
-
-        if (is_chosen(plan, kvss_domain_uuid(domain)))
-            continue;
-        g_hash_table_insert(others->names, g_strdup(kvss_domain_name(domain)),
-                            g_strdup(kvss_domain_uuid(domain)));
-        /* One that vanishes meanwhile is in nobody's way. */
-        live = kvss_domain_config(domain, NULL);
-        xml = kvss_domain_xml(domain, true, NULL);
-        inactive = xml ? kvss_domain_config_parse(xml, NULL) : NULL;
-        if (live)
-            others_add_config(others, live, with_chains);
-        if (inactive)
-            others_add_config(others, inactive, with_chains);
-    }
-    return true;
-}
-
 /* ---- one VM against the others ---- */
 
 static bool
-check_path_free(Others *others, const char *real, const PlanVm *vm, GError **error)
+throw_conflict(const PlanVm *vm, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+static bool
+throw_conflict(const PlanVm *vm, GError **error, const char *format, ...)
 {
-    const char *user = g_hash_table_lookup(others->paths, real);
+    g_autofree char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT, "%s: %s",
+                      vm->component->display_name, text);
+}
+
+static bool
+check_path_free(PlanOthers *others, const char *real, const PlanVm *vm, GError **error)
+{
+    const char *user = plan_others_user_of(others, real);
     struct stat st;
 
     if (user)
-        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
-                          "%s: %s is in use by VM %s", vm->component->display_name, real, user);
+        return throw_conflict(vm, error, "%s is in use by VM %s", real, user);
+    if (lstat(real, &st) == 0 && vm->copy_of)
+        return throw_conflict(vm, error, "%s is there already: a copy takes the place of nothing",
+                              real);
     if (stat(real, &st) == 0 && S_ISDIR(st.st_mode))
-        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
-                          "%s: %s is a folder", vm->component->display_name, real);
+        return throw_conflict(vm, error, "%s is a folder", real);
     /* From here on it is this VM's: two of one backup must not share a place either. */
-    g_hash_table_insert(others->paths, g_strdup(real), g_strdup(vm->component->display_name));
+    plan_others_add(others, real, vm->component->display_name);
     return true;
 }
 
 static bool
-check_identity(Others *others, const PlanVm *vm, GError **error)
+check_mac(const PlanOthers *others, const PlanVm *vm, const char *mac, GError **error)
+{
+    g_autofree char *key = g_ascii_strdown(mac, -1);
+    const char *user = g_hash_table_lookup(others->macs, key);
+
+    return !user
+           || throw_conflict(vm, error,
+                             "its MAC address %s is that of VM %s: remove that VM, or restore "
+                             "under another identity with --as NAME", key, user);
+}
+
+static bool
+check_identity(const PlanOthers *others, const PlanVm *vm, GError **error)
 {
     const char *name = vm->component->display_name;
     const char *uuid = g_hash_table_lookup(others->names, name);
 
+    if (uuid && vm->copy_of)
+        return throw_conflict(vm, error, "a VM of this name is here already, with UUID %s: choose "
+                              "another name", uuid);
     if (uuid)
-        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
-                          "%s: another VM of this name is here, with UUID %s: rename or remove it",
-                          name, uuid);
-    for (guint i = 0; i < vm->config->interfaces->len; i++) {
+        return throw_conflict(vm, error,
+                              "another VM of this name is here, with UUID %s: rename or remove it, "
+                              "or restore under another name with --as NAME", uuid);
+    /* Where the VM is already here, two of one MAC are the host's old habit. */
+    for (guint i = 0; !vm->old && !vm->copy_of && i < vm->config->interfaces->len; i++) {
         const KvssInterfaceConfig *interface = g_ptr_array_index(vm->config->interfaces, i);
-        g_autofree char *mac = interface->mac ? g_ascii_strdown(interface->mac, -1) : NULL;
-        const char *user = mac ? g_hash_table_lookup(others->macs, mac) : NULL;
 
-        /* Where the VM is already here, two of one MAC are the host's old habit. */
-        if (user && !vm->old)
-            return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
-                              "%s: its MAC address %s is that of VM %s", name, mac, user);
+        if (interface->mac && !check_mac(others, vm, interface->mac, error))
+            return false;
     }
+    return true;
+}
+
+static bool
+check_other_disk(const PlanVm *vm, const KvssDiskConfig *disk, GError **error)
+{
+    g_autofree char *real = disk->source ? kvss_vm_real_path(disk->source) : NULL;
+
+    if (!real || kvss_component_find_disk(vm->component, disk->target))
+        return true;
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const PlanDisk *restored = g_ptr_array_index(vm->disks, i);
+
+        if (g_str_equal(restored->real, real))
+            return throw_conflict(vm, error,
+                                  "disk %s would take the place of disk %s, %s, which is not in "
+                                  "the backup", restored->disk->target, disk->target, real);
+    }
+    return true;
+}
+
+/* A disk that the VM has here, and that does not come back, is no old content of another. */
+static bool
+check_other_disks(const PlanVm *vm, GError **error)
+{
+    g_autoptr(KvssDomainConfig) config = vm->old ? kvss_domain_config(vm->old, NULL) : NULL;
+
+    for (guint i = 0; config && i < config->disks->len; i++)
+        if (!check_other_disk(vm, g_ptr_array_index(config->disks, i), error))
+            return false;
     return true;
 }
 
@@ -193,9 +147,10 @@ check_old(const PlanVm *vm, GError **error)
 }
 
 static bool
-check_vm(Others *others, const PlanVm *vm, GError **error)
+check_vm(PlanOthers *others, const PlanVm *vm, GError **error)
 {
-    if (!check_old(vm, error) || !check_identity(others, vm, error))
+    if (!check_old(vm, error) || !check_identity(others, vm, error)
+        || !check_other_disks(vm, error))
         return false;
     for (guint i = 0; i < vm->disks->len; i++) {
         const PlanDisk *disk = g_ptr_array_index(vm->disks, i);
@@ -216,15 +171,15 @@ check_vm(Others *others, const PlanVm *vm, GError **error)
 bool
 plan_check_conflicts(Plan *plan, GError **error)
 {
-    Others others;
-    bool ok;
+    g_auto(PlanOthers) others = { 0 };
 
-    others_init(&others);
-    ok = others_learn(&others, plan, error);
-    for (guint i = 0; ok && i < plan->vms->len; i++)
-        ok = check_vm(&others, g_ptr_array_index(plan->vms, i), error);
-    others_clear(&others);
-    return ok;
+    if (!plan_others_learn(&others, plan, something_is_there(plan), error))
+        return false;
+    for (guint i = 0; i < plan->vms->len; i++) {
+        if (!check_vm(&others, g_ptr_array_index(plan->vms, i), error))
+            return false;
+    }
+    return true;
 }
 
 /* ---- room ---- */

@@ -83,6 +83,33 @@ disk_place_where_it_was(PlanDisk *disk, GError **error)
     return plan_check_path(stored->path, NULL, error);
 }
 
+/* Beside the disk that it is a copy of. */
+static bool
+disk_place_beside(PlanVm *vm, PlanDisk *disk, GError **error)
+{
+    const KvssDisk *stored = disk->stored;
+    g_autofree char *folder = NULL, *path = NULL;
+
+    if (!stored->path || !g_path_is_absolute(stored->path)
+        || g_strcmp0(stored->kind, "network") == 0 || g_strcmp0(stored->kind, "block") == 0)
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                          "disk %s was no file: say with --to DIR where the copy goes",
+                          stored->target);
+    folder = g_path_get_dirname(stored->path);
+    path = plan_path_in(folder, vm->component, disk->disk->target, disk->disk->format);
+    kvss_set_string(&disk->disk->path, path);
+    kvss_set_string(&disk->disk->kind, "file");
+    return plan_check_path(path, NULL, error);
+}
+
+static bool
+disk_place(const KvssRestoreOptions *options, PlanVm *vm, PlanDisk *disk, GError **error)
+{
+    if (options->to_dir)
+        return disk_place_elsewhere(options, vm, disk);
+    return vm->copy_of ? disk_place_beside(vm, disk, error) : disk_place_where_it_was(disk, error);
+}
+
 /* What this QEMU can only read comes back in its own format. */
 static void
 disk_choose_format(PlanVm *vm, PlanDisk *disk)
@@ -155,14 +182,15 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
         return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
                           "disk %s is not in the stored definition", stored->target);
     disk_choose_format(vm, disk);
-    if (!(plan->options->to_dir ? disk_place_elsewhere(plan->options, vm, disk)
-                                : disk_place_where_it_was(disk, error)))
+    if (!disk_place(plan->options, vm, disk, error))
         return false;
     disk->real = kvss_vm_place_of(disk->disk->path);
     disk->is_block = g_str_equal(disk->disk->kind, "block");
     disk->keeps_room = !disk->is_block && g_str_equal(disk->disk->format, "raw")
         && kvss_image_options_preallocate(disk->disk->options);
-    if (!disk->is_block && !plan_check_real_path(disk->real, plan->options->to_dir, error))
+    if (!disk->is_block
+        && (!plan_check_links(disk->disk->path, plan->options->to_dir, error)
+            || !plan_check_real_path(disk->real, plan->options->to_dir, error)))
         return false;
     if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(disk, error)))
         return false;

@@ -3,6 +3,7 @@
  */
 #include "host/connection.h"
 #include "restore/plan-vm.h"
+#include "writer/domain/restore-steps.h"
 
 #include <string.h>
 
@@ -18,19 +19,33 @@ plan_file(PlanVm *vm, const KvssFile *stored, const char *path)
     return file;
 }
 
+/* Where it was; of a copy, beside it. NULL: a definition without a place for it has no use for it. */
+static char *
+nvram_path(const Plan *plan, const PlanVm *vm)
+{
+    const char *to = plan->options->to_dir;
+    g_autofree char *safe = plan_safe_name(vm->component);
+    g_autofree char *name = g_strdup_printf("%s_VARS.fd", safe);
+    g_autofree char *folder = vm->config->nvram ? g_path_get_dirname(vm->config->nvram) : NULL;
+
+    if (to)
+        return g_build_filename(to, name, NULL);
+    return folder && vm->copy_of ? g_build_filename(folder, name, NULL)
+                                 : g_strdup(vm->config->nvram);
+}
+
 static bool
 plan_nvram(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
 {
-    g_autofree char *safe = plan_safe_name(vm->component);
-    g_autofree char *name = g_strdup_printf("%s_VARS.fd", safe);
-    g_autofree char *path = plan->options->to_dir
-        ? g_build_filename(plan->options->to_dir, name, NULL) : g_strdup(vm->config->nvram);
+    const char *to = plan->options->to_dir;
+    g_autofree char *path = nvram_path(plan, vm);
+    g_autofree char *real = path ? kvss_vm_real_path(path) : NULL;
 
-    /* A definition without a place for it has no use for it. */
     if (!path)
         return true;
     (void) plan_file(vm, stored, path);
-    return plan_check_path(path, plan->options->to_dir, error);
+    return plan_check_path(path, to, error) && plan_check_links(path, to, error)
+           && plan_check_real_path(real, to, error);
 }
 
 /* "tpm/tpm2/NAME" goes to the place that libvirt takes it from; no other path will do. */

@@ -1,29 +1,14 @@
 /*
  * plan-paths.c - where a restore may write
  */
+#include "base/system-path.h"
 #include "catalogue/manifest.h"
 #include "restore/plan.h"
 #include "writer/domain/restore-steps.h"
 
 #include <string.h>
-
-/*
- * No disk image, variable store or TPM state belongs into the system's own
- * folders; a backup that names a path there wants something else.
- */
-static const char *const never_below[] = {
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run",
-    "/sbin", "/sys", "/usr", "/var/cache", "/var/lib/dpkg", "/var/lib/kvss", "/var/run", "/var/spool",
-    NULL,
-};
-
-static bool
-is_below(const char *path, const char *folder)
-{
-    size_t length = strlen(folder);
-
-    return strncmp(path, folder, length) == 0 && (path[length] == '/' || path[length] == '\0');
-}
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool
 is_plain(const char *path)
@@ -48,14 +33,12 @@ plan_check_path(const char *path, const char *chosen, GError **error)
     if (!g_path_is_absolute(path) || strlen(path) > 3000 || !is_plain(path))
         return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
                           "the backup names a path that is not allowed: %.200s", path);
-    if (chosen && is_below(path, chosen))
+    if (chosen && kvss_path_is_below(path, chosen))
         return true;
-    for (int i = 0; never_below[i]; i++) {
-        if (is_below(path, never_below[i]))
-            return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
-                              "the backup names a path in the system's own folders: %.200s; "
-                              "restore with --to DIR", path);
-    }
+    if (kvss_path_is_systems(path))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                          "the backup names a path in the system's own folders: %.200s; "
+                          "restore with --to DIR", path);
     return true;
 }
 
@@ -65,7 +48,30 @@ plan_check_real_path(const char *real, const char *chosen, GError **error)
 {
     g_autofree char *folder = chosen ? kvss_vm_real_path(chosen) : NULL;
 
-    return plan_check_path(real, folder && is_below(real, folder) ? folder : chosen, error);
+    return plan_check_path(real, folder && kvss_path_is_below(real, folder) ? folder : chosen, error);
+}
+
+/*
+ * In a folder that others may write to, a link leads where its maker wants: to a file
+ * of the system's, or of another VM. Links that root has made are how the host is built.
+ */
+bool
+plan_check_links(const char *path, const char *chosen, GError **error)
+{
+    size_t from = chosen && kvss_path_is_below(path, chosen) ? strlen(chosen) : 0;
+    struct stat st;
+
+    for (const char *end = strchr(path + from, '/'); end; end = strchr(end + 1, '/')) {
+        const char *next = strchr(end + 1, '/');
+        g_autofree char *part = next ? g_strndup(path, next - path) : g_strdup(path);
+
+        if (lstat(part, &st) == 0 && S_ISLNK(st.st_mode) && st.st_uid != 0
+            && st.st_uid != geteuid())
+            return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                              "%s leads through %s, a symbolic link that user %u has put there",
+                              path, part, (unsigned) st.st_uid);
+    }
+    return true;
 }
 
 char *

@@ -54,6 +54,15 @@ describe_old_disks(Plan *plan, const PlanVm *vm)
 }
 
 static void
+describe_copy(Plan *plan, const PlanVm *vm)
+{
+    if (vm->copy_of)
+        step(plan, "%s: a copy of %s with UUID %s and MAC addresses of its own; %s itself is not "
+                   "touched", vm->component->display_name, vm->copy_of, vm->component->name,
+             vm->copy_of);
+}
+
+static void
 describe_old(Plan *plan, const PlanVm *vm)
 {
     const char *name = vm->component->display_name;
@@ -111,11 +120,32 @@ describe_networks(Plan *plan, const PlanVm *vm)
     for (guint i = 0; i < vm->result->networks->len; i++) {
         const KvssRestoredNetwork *network = g_ptr_array_index(vm->result->networks, i);
 
-        step(plan, "%s: interface %s: %s%s%s, %s", vm->component->display_name,
+        step(plan, "%s: interface %s: %s%s%s%s%s, %s", vm->component->display_name,
              network->mac ? network->mac : "without MAC", network->type,
              network->source ? " " : "", network->source ? network->source : "",
+             network->was ? " instead of " : "", network->was ? network->was : "",
              network->is_connected ? "connected" : "not on this host: link down");
     }
+}
+
+static void
+describe_remarks(Plan *plan, const PlanVm *vm)
+{
+    for (guint i = 0; i < vm->remarks->len; i++)
+        step(plan, "%s: %s", vm->component->display_name,
+             (char *) g_ptr_array_index(vm->remarks, i));
+}
+
+/* The state that a real run would tell. */
+static void
+foretell_state(const Plan *plan, const PlanVm *vm, bool has_state)
+{
+    bool is_paused = has_state && g_strcmp0(vm->component->state, "paused") == 0;
+    KvssDomainState state = plan->options->start
+        ? (is_paused ? KVSS_DOMAIN_PAUSED : KVSS_DOMAIN_RUNNING)
+        : (has_state ? KVSS_DOMAIN_SAVED : KVSS_DOMAIN_OFF);
+
+    kvss_set_string(&vm->result->state, kvss_domain_state_name(state));
 }
 
 static void
@@ -128,13 +158,16 @@ describe_end(Plan *plan, const PlanVm *vm)
          has_state ? "saved: it starts where it was" : "shut off");
     if (plan->options->start)
         step(plan, "%s: %s", name, has_state ? "resumed from its saved state" : "started");
+    foretell_state(plan, vm, has_state);
 }
 
 void
 plan_describe(Plan *plan)
 {
-    for (guint i = 0; i < plan->vms->len; i++)
+    for (guint i = 0; i < plan->vms->len; i++) {
+        describe_copy(plan, g_ptr_array_index(plan->vms, i));
         describe_old(plan, g_ptr_array_index(plan->vms, i));
+    }
     for (guint i = 0; i < plan->vms->len; i++) {
         const PlanVm *vm = g_ptr_array_index(plan->vms, i);
 
@@ -149,6 +182,7 @@ plan_describe(Plan *plan)
                  file->file->path);
         }
         describe_networks(plan, vm);
+        describe_remarks(plan, vm);
     }
     for (guint i = 0; i < plan->vms->len; i++)
         describe_end(plan, g_ptr_array_index(plan->vms, i));

@@ -19,3 +19,20 @@ void plan_disk_free(gpointer disk);
 
 /** Adds all carried files; the disks were added before. plan-file.c. */
 bool plan_files(Plan *plan, PlanVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* plan-identity.c */
+
+/** Errors: INVALID, for what libvirt or a person could not tell from something else. */
+bool plan_check_name(const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/** With the stored identity, or that of the copy that was asked for. */
+KvssComponent *plan_component_new(const KvssRestoreOptions *options, const KvssComponent *stored);
+/** All wishes of the restore to @vm's restore_options. */
+bool plan_wishes(const Plan *plan, PlanVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* plan-networks.c */
+
+/** What was asked for, against what is on this host; before any VM is planned. */
+bool plan_networks(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/** Each is of use to a VM; after all VMs were planned. */
+bool plan_networks_check(const Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void plan_network_free(gpointer network);

@@ -13,6 +13,7 @@ plan_free(Plan *plan)
 {
     if (!plan)
         return;
+    g_clear_pointer(&plan->networks, g_ptr_array_unref);
     g_clear_pointer(&plan->vms, g_ptr_array_unref);
     g_clear_pointer(&plan->hosts, g_ptr_array_unref);
     g_clear_pointer(&plan->host_acts, g_array_unref);
@@ -76,6 +77,17 @@ plan_all(Plan *plan, GError **error)
     return true;
 }
 
+/* Two VMs cannot both be that one. */
+static bool
+plan_check_copy(const Plan *plan, GError **error)
+{
+    if (!plan->options->as_name || (plan->vms->len == 1 && plan->hosts->len == 0))
+        return true;
+    return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                      "another name is for one VM: say which (the choice holds %u VMs and %u other "
+                      "components)", plan->vms->len, plan->hosts->len);
+}
+
 Plan *
 plan_new(const KvssRestoreOptions *options, GError **error)
 {
@@ -97,6 +109,9 @@ plan_new(const KvssRestoreOptions *options, GError **error)
     }
     if (options->to_dir && !plan_check_path(options->to_dir, options->to_dir, error))
         return NULL;
+    if ((options->as_name && !plan_check_name(options->as_name, error))
+        || !plan_networks(plan, error))
+        return NULL;
     if (!(options->vms && *options->vms ? plan_named(plan, error) : plan_all(plan, error)))
         return NULL;
     if (!kvss_backup_check_succeeded(options->repository, options->backup, options->vms, error))
@@ -106,6 +121,8 @@ plan_new(const KvssRestoreOptions *options, GError **error)
                    "the backup holds no VM");
         return NULL;
     }
+    if (!plan_check_copy(plan, error) || !plan_networks_check(plan, error))
+        return NULL;
     if (!plan_check_conflicts(plan, error) || !plan_check_room(plan, error))
         return NULL;
     if (!host_describe(plan, error))

@@ -33,8 +33,10 @@ typedef struct {
     KvssDomainConfig *config; /* of the stored definition */
     KvssDomain *old;          /* (nullable) the VM that is replaced */
     KvssDomainState old_state;
+    const char *copy_of;      /* (nullable) with --as: the name of the VM that it is a copy of */
     GPtrArray *disks;         /* PlanDisk */
     GPtrArray *files;         /* PlanFile: NVRAM, TPM, saved state */
+    GPtrArray *remarks;       /* char*: what becomes of its definition */
     KvssRestoredVm *result;   /* filled as we go; owned by the plan until handed over */
 } PlanVm;
 
@@ -50,8 +52,16 @@ typedef struct {
     KvssRestoredComponent *result;
 } PlanHost;
 
+/** One --network, with what is on this host. */
+typedef struct {
+    char *from;
+    const char *type;         /* "network" or "bridge" */
+    char *to;
+} PlanNetwork;
+
 typedef struct {
     const KvssRestoreOptions *options;
+    GPtrArray *networks;      /* PlanNetwork */
     char *id;                 /* of the run; known beforehand for the names of files set aside */
     GPtrArray *vms;           /* PlanVm */
     GPtrArray *hosts;         /* PlanHost */
@@ -87,6 +97,9 @@ bool plan_check_path(const char *path, const char *chosen, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /** The same for where @path really leads. */
 bool plan_check_real_path(const char *real, const char *chosen, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/** Errors: CONFLICT, where @path leads through another user's symbolic link; not above @chosen. */
+bool plan_check_links(const char *path, const char *chosen, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /** NAME: the VM's name made safe; where that changed it, with the beginning of its UUID: "a b" is not "a_b". */
 char *plan_safe_name(const KvssComponent *vm);

@@ -41,6 +41,7 @@ restored_network_free(gpointer data)
 
     g_free(network->type);
     g_free(network->source);
+    g_free(network->was);
     g_free(network->mac);
     g_free(network);
 }
@@ -66,6 +67,7 @@ kvss_restored_vm_free(KvssRestoredVm *vm)
         return;
     g_free(vm->name);
     g_free(vm->uuid);
+    g_free(vm->copy_of);
     g_free(vm->state);
     g_ptr_array_unref(vm->disks);
     g_ptr_array_unref(vm->networks);
@@ -112,10 +114,10 @@ result_fill(KvssRestoreResult *result, Plan *plan)
     result->vms = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_restored_vm_free);
     for (guint i = 0; i < plan->vms->len; i++) {
         PlanVm *vm = g_ptr_array_index(plan->vms, i);
+        const GPtrArray *notes = plan->options->dry_run ? vm->remarks : vm->component->notes;
 
-        for (guint k = 0; k < vm->component->notes->len; k++)
-            g_ptr_array_add(vm->result->notes,
-                            g_strdup(g_ptr_array_index(vm->component->notes, k)));
+        for (guint k = 0; k < notes->len; k++)
+            g_ptr_array_add(vm->result->notes, g_strdup(g_ptr_array_index(notes, k)));
         g_ptr_array_add(result->vms, g_steal_pointer(&vm->result));
     }
     result->components

@@ -56,6 +56,9 @@ typedef struct {
 
     const char *const *vms;       /* (nullable) names or UUIDs, of other components too; NULL: all of the set */
     const char *to_dir;           /* (nullable) where disks and files go instead; absolute; made when absent */
+    const char *as_name;          /* (nullable) one VM only: it becomes another one of this name */
+    const char *const *networks;  /* (nullable) "OLD=NEW": NEW is a network or bridge of this host */
+    bool allow_host_access;       /* what reaches from the definition into the host stays */
     bool start;                   /* start each VM, or resume it from its saved RAM */
     bool keep_old;                /* what was set aside stays, and is named */
     bool dry_run;                 /* plan only */
@@ -75,13 +78,15 @@ typedef struct {
 
 typedef struct {
     char *type, *source;    /* "network", "default"; source may be NULL */
+    char *was;              /* (nullable) the name of the one that this takes the place of */
     char *mac;              /* (nullable) */
     bool is_connected;      /* false: what it was connected to is not here; its link is down */
 } KvssRestoredNetwork;
 
 typedef struct {
     char *name, *uuid;
-    char *state;            /* libvirt's word, or "saved" */
+    char *copy_of;          /* (nullable) with as_name: the VM that this is a copy of */
+    char *state;            /* libvirt's word, or "saved"; with dry_run as it will be */
     GPtrArray *disks;       /* KvssRestoredDisk */
     GPtrArray *networks;    /* KvssRestoredNetwork */
     GPtrArray *notes;       /* char*: what a person should know */

@@ -1,5 +1,5 @@
 /*
- * test-restore-steps.c - definitions corrected; VMs set aside, put back, registered
+ * test-restore-steps.c - VMs set aside, put back, registered
  *
  * libvirt's test driver stands for the host: it has no QEMU, so what is saved and
  * loaded is tested with guests.
@@ -29,7 +29,7 @@ typedef struct {
     KvssComponent *component;
 } Fixture;
 
-/* ---- definitions ---- */
+/* ---- set aside, put back, registered ---- */
 
 static KvssComponent *
 component_with_disk(const char *target, const char *kind, const char *path, const char *format)
@@ -41,19 +41,6 @@ component_with_disk(const char *target, const char *kind, const char *path, cons
     kvss_set_string(&disk->path, path);
     kvss_set_string(&disk->format, format);
     return component;
-}
-
-static char *
-correct(const char *devices, const KvssComponent *component, KvssHost *host,
-        KvssDefinitionReport *report)
-{
-    g_autofree char *head = g_strdup_printf(HEAD, "<nvram template='/t.fd'>/old/VARS.fd</nvram>");
-    g_autofree char *xml = g_strconcat(head, devices, TAIL, NULL);
-    g_autoptr(GError) error = NULL;
-    char *result = kvss_definition_correct(xml, component, host, NULL, report, &error);
-
-    g_assert_no_error(error);
-    return result;
 }
 
 static void
@@ -69,130 +56,6 @@ assert_has_not(const char *text, const char *part)
     if (strstr(text, part))
         g_error("'%s' is in %s", part, text);
 }
-
-static void
-test_disk(void)
-{
-    g_autoptr(KvssComponent) component
-        = component_with_disk("vda", "file", "/new/a & b.qcow2", "qcow2");
-    g_auto(KvssDefinitionReport) report = { 0 };
-    g_autofree char *xml = correct(
-        "<disk type='volume' device='disk'><driver name='qemu' type='raw' cache='none'/>"
-        "<source pool='p' volume='v' index='3'><encryption format='luks'/></source>"
-        "<backingStore type='file'><format type='raw'/><source file='/base'/></backingStore>"
-        "<mirror type='file'/><target dev='vda' bus='virtio'/><serial>S1</serial></disk>"
-        "<disk type='file' device='disk'><source file='/other'/><target dev='vdb'/></disk>",
-        component, NULL, &report);
-
-    assert_has(xml, "<disk type=\"file\" device=\"disk\">");
-    assert_has(xml, "<source file=\"/new/a &amp; b.qcow2\"/><backingStore/>");
-    assert_has(xml, "type=\"qcow2\" cache=\"none\"");
-    assert_has(xml, "<serial>S1</serial>");
-    assert_has(xml, "<source file=\"/other\"/>");
-    assert_has_not(xml, "/base");
-    assert_has_not(xml, "encryption");
-    assert_has_not(xml, "mirror");
-    assert_has_not(xml, "volume");
-    g_assert_cmpuint(report.notes->len, ==, 1);
-}
-
-static void
-test_block_and_driver(void)
-{
-    g_autoptr(KvssComponent) component = component_with_disk("vda", "block", "/dev/vg/a", "raw");
-    g_autofree char *xml = correct("<disk type='block' device='disk'><source dev='/dev/vg/a'/>"
-                                   "<target dev='vda'/></disk>", component, NULL, NULL);
-
-    assert_has(xml, "<disk type=\"block\" device=\"disk\"><driver name=\"qemu\" type=\"raw\"/>"
-                    "<source dev=\"/dev/vg/a\"/>");
-}
-
-static void
-test_nvram_and_media(void)
-{
-    g_autoptr(KvssComponent) component = kvss_component_new(UUID, "web");
-    g_auto(KvssDefinitionReport) report = { 0 };
-    g_autofree char *xml = NULL;
-
-    (void) kvss_component_add_file(component, "nvram.fd", "/new/VARS.fd", 0600);
-    xml = correct("<disk type='file' device='cdrom'><source file='/no/such.iso'/>"
-                  "<target dev='sda'/><readonly/></disk>", component, NULL, &report);
-    assert_has(xml, "<nvram template=\"/t.fd\">/new/VARS.fd</nvram>");
-    assert_has(xml, "startupPolicy=\"optional\"");
-    g_assert_cmpuint(report.notes->len, ==, 1);
-}
-
-static void
-test_networks(void)
-{
-    g_autoptr(KvssHost) host = kvss_host_open("test:///default", NULL);
-    g_autoptr(KvssComponent) component = kvss_component_new(UUID, "web");
-    g_auto(KvssDefinitionReport) report = { 0 };
-    g_autofree char *xml = correct(
-        "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/>"
-        "</interface>"
-        "<interface type='network'><mac address='52:54:00:00:00:02'/><source network='gone'/>"
-        "<vlan><tag id='4'/></vlan></interface>"
-        "<interface type='bridge'><mac address='52:54:00:00:00:03'/><source bridge='../lo'/>"
-        "</interface><interface type='direct'><source dev='lo'/></interface>"
-        "<interface type='user'/>",
-        component, host, &report);
-    bool expect[] = { true, false, false, true, true };
-
-    g_assert_cmpuint(report.networks->len, ==, G_N_ELEMENTS(expect));
-    for (guint i = 0; i < G_N_ELEMENTS(expect); i++) {
-        const KvssDefinitionNetwork *network = g_ptr_array_index(report.networks, i);
-
-        g_assert_cmpint(network->is_connected, ==, expect[i]);
-    }
-    assert_has(xml, "52:54:00:00:00:02");
-    assert_has(xml, "<link state=\"down\"/>");
-    assert_has(xml, "network=\"default\"");
-    assert_has_not(xml, "network=\"gone\"");
-    assert_has_not(xml, "vlan");
-}
-
-/* What the host would run at the definition's word is left out, and that is said. */
-static void
-test_nothing_is_run(void)
-{
-    g_autoptr(KvssComponent) component = kvss_component_new("u", "web01");
-    g_auto(KvssDefinitionReport) report = { 0 };
-    g_autoptr(GError) error = NULL;
-    g_autofree char *xml = kvss_definition_correct(
-        "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
-        "<name>web01</name><devices><emulator>/tmp/evil</emulator>"
-        "<interface type='ethernet'><script path='/tmp/evil'/><mac address='52:54:00:00:00:01'/>"
-        "</interface></devices>"
-        "<qemu:commandline><qemu:arg value='-evil'/></qemu:commandline></domain>",
-        component, NULL, NULL, &report, &error);
-
-    g_assert_no_error(error);
-    g_assert_null(strstr(xml, "evil"));
-    g_assert_nonnull(strstr(xml, "52:54:00:00:00:01"));
-    g_assert_true(report.left_out_host_access);
-    g_assert_cmpuint(report.notes->len, ==, 3);
-}
-
-static void
-test_hostile_definitions(void)
-{
-    static const char *const texts[] = {
-        "", "no xml", "<domain", "<pool/>",
-        "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain><name>&x;</name></domain>",
-        "<domain><devices><disk type='file'><source file='/x'/></disk></devices></domain>",
-    };
-    g_autoptr(KvssComponent) component = kvss_component_new(UUID, "web");
-
-    for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
-        g_autoptr(GError) error = NULL;
-
-        g_assert_null(kvss_definition_correct(texts[i], component, NULL, NULL, NULL, &error));
-        g_assert_error(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID);
-    }
-}
-
-/* ---- set aside, put back, registered ---- */
 
 static char *
 definition(const Fixture *f, const char *description)
@@ -468,12 +331,6 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     /* The undo of what cannot be undone is told as a warning, which a test must survive. */
     g_log_set_always_fatal(G_LOG_FATAL_MASK);
-    g_test_add_func("/definition/disk", test_disk);
-    g_test_add_func("/definition/block", test_block_and_driver);
-    g_test_add_func("/definition/nvram-media", test_nvram_and_media);
-    g_test_add_func("/definition/networks", test_networks);
-    g_test_add_func("/definition/hostile", test_hostile_definitions);
-    g_test_add_func("/definition/nothing-is-run", test_nothing_is_run);
 #define TEST(name, data, function) \
     g_test_add(name, Fixture, data, fixture_set_up, function, fixture_tear_down)
     TEST("/restore-steps/replaced", NULL, test_replaced);

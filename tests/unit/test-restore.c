@@ -538,6 +538,7 @@ test_dry_run(World *w, gconstpointer data)
     g_assert_true(restore(w, (KvssRestoreOptions){ .dry_run = true }, &result, &error));
     g_assert_no_error(error);
     g_assert_cmpuint(result.steps->len, >=, 3);
+    g_assert_cmpstr(((KvssRestoredVm *) g_ptr_array_index(result.vms, 0))->state, ==, "shut off");
     g_assert_false(is_registered(w));
     assert_nothing_left(w, 0);
     kvss_restore_result_clear(&result);
@@ -680,6 +681,191 @@ test_name_of_another(World *w, gconstpointer data)
                    0);
     (void) virDomainUndefine(other);
     (void) virDomainFree(other);
+}
+
+/* By another name of the same file, too. */
+static void
+test_file_of_another(World *w, gconstpointer data)
+{
+    g_autofree char *path = in_dir(w, "web.qcow2");
+    g_autofree char *theirs = in_dir(w, "theirs");
+    g_autofree char *xml = g_strdup_printf(
+        "<domain type='test'><name>other</name><memory>1024</memory><os><type>hvm</type></os>"
+        "<devices><disk type='file' device='disk'><source file='%s'/><target dev='vda'/></disk>"
+        "</devices></domain>", theirs);
+    virDomainPtr other;
+
+    g_assert_true(g_file_set_contents(theirs, "precious", -1, NULL));
+    g_assert_cmpint(link(theirs, path), ==, 0);
+    other = virDomainDefineXML(kvss_host_connection(w->host), xml);
+    g_assert_nonnull(other);
+    (void) virDomainFree(other);
+    assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT, "in use by VM other", 2);
+}
+
+static void
+test_mac_of_another(World *w, gconstpointer data)
+{
+    virDomainPtr other = virDomainDefineXML(
+        kvss_host_connection(w->host),
+        "<domain type='test'><name>other</name><memory>1024</memory><os><type>hvm</type></os>"
+        "<devices><interface type='user'><mac address='52:54:00:AA:BB:CC'/></interface></devices>"
+        "</domain>");
+
+    g_assert_nonnull(other);
+    (void) virDomainFree(other);
+    assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                   "its MAC address 52:54:00:aa:bb:cc is that of VM other", 0);
+    assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT, "--as NAME", 0);
+}
+
+/* What a local user may put where the backup says its disk was. */
+static void
+test_planted_link(World *w, gconstpointer data)
+{
+    g_autofree char *path = in_dir(w, "web.qcow2");
+    g_autofree char *secret = g_build_filename(w->repo->dir, "secret", NULL);
+    g_autofree char *text = NULL;
+
+    if (geteuid() != 0) {
+        g_test_skip("needs root");
+        return;
+    }
+    g_assert_true(g_file_set_contents(secret, "precious", -1, NULL));
+    g_assert_cmpint(symlink(secret, path), ==, 0);
+    g_assert_cmpint(lchown(path, 12345, 12345), ==, 0);
+    assert_refused(w, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT, "a symbolic link that user",
+                   1);
+    g_assert_true(g_file_get_contents(secret, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "precious");
+}
+
+/* ---- another identity ---- */
+
+static void
+assert_not_restored(World *w, KvssRestoreOptions options, int code, const char *complaint)
+{
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    g_assert_false(restore(w, options, &result, &error));
+    g_assert_error(error, KVSS_RESTORE_ERROR, code);
+    if (!strstr(error->message, complaint))
+        g_error("'%s' is not in '%s'", complaint, error->message);
+}
+
+static char *
+xml_of(World *w, const char *name)
+{
+    g_autoptr(KvssDomain) domain = kvss_host_find_domain(w->host, name, NULL);
+
+    return domain ? kvss_domain_xml(domain, true, NULL) : NULL;
+}
+
+/* Beside the VM itself, which is as it was: its definition, its disk. */
+static void
+test_copy(World *w, gconstpointer data)
+{
+    g_autofree char *path = in_dir(w, "web.qcow2");
+    g_autofree char *copy = in_dir(w, "other-vda.qcow2");
+    KvssRestoreOptions options = { .as_name = "other" };
+    g_autofree char *before = NULL, *after = NULL, *xml = NULL;
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+    const KvssRestoredVm *vm;
+
+    make_set(w);
+    g_assert_true(restore(w, (KvssRestoreOptions){ 0 }, &result, &error));
+    kvss_restore_result_clear(&result);
+    before = xml_of(w, UUID);
+    g_assert_true(restore(w, options, &result, &error));
+    g_assert_no_error(error);
+    after = xml_of(w, UUID);
+    g_assert_cmpstr(after, ==, before);
+    xml = xml_of(w, "other");
+    g_assert_nonnull(xml);
+    g_assert_nonnull(strstr(xml, copy));
+    g_assert_nonnull(strstr(xml, "52:54:00:"));
+    g_assert_null(strstr(xml, "52:54:00:aa:bb:cc"));
+    g_assert_null(strstr(xml, UUID));
+    vm = g_ptr_array_index(result.vms, 0);
+    g_assert_cmpstr(vm->name, ==, "other");
+    g_assert_cmpstr(vm->copy_of, ==, "web");
+    g_assert_nonnull(strstr(xml, vm->uuid));
+    kvss_restore_result_clear(&result);
+    assert_disk_restored(w, path);
+    assert_disk_restored(w, copy);
+    assert_nothing_left(w, 2);
+    assert_not_restored(w, options, KVSS_RESTORE_ERROR_CONFLICT, "other: a VM of this name");
+}
+
+static void
+test_copy_refused(World *w, gconstpointer data)
+{
+    static const char *const names[] = { "", " ", "a/b", "..", "-x", "a\nb", "a ", UUID };
+    g_autofree char *in_the_way = in_dir(w, "other-vda.qcow2");
+    g_autofree char *text = NULL;
+
+    make_set(w);
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
+        assert_not_restored(w, (KvssRestoreOptions){ .as_name = names[i] },
+                            KVSS_RESTORE_ERROR_INVALID, "cannot be the name of a VM");
+    g_assert_true(g_file_set_contents(in_the_way, "precious", -1, NULL));
+    assert_not_restored(w, (KvssRestoreOptions){ .as_name = "other" },
+                        KVSS_RESTORE_ERROR_CONFLICT, "a copy takes the place of nothing");
+    g_assert_true(g_file_get_contents(in_the_way, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "precious");
+    assert_nothing_left(w, 1);
+}
+
+static void
+test_network(World *w, gconstpointer data)
+{
+    const char *const networks[] = { "gone=default", NULL };
+    g_autofree char *xml = NULL;
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+    const KvssRestoredNetwork *network;
+
+    make_set(w);
+    g_assert_true(restore(w, (KvssRestoreOptions){ .networks = networks }, &result, &error));
+    g_assert_no_error(error);
+    g_assert_false(result.is_partial);
+    network = g_ptr_array_index(((KvssRestoredVm *) g_ptr_array_index(result.vms, 0))->networks, 0);
+    g_assert_cmpstr(network->source, ==, "default");
+    g_assert_cmpstr(network->was, ==, "gone");
+    g_assert_cmpstr(network->mac, ==, "52:54:00:aa:bb:cc");
+    xml = xml_of(w, UUID);
+    g_assert_nonnull(strstr(xml, "<source network='default'/>"));
+    g_assert_nonnull(strstr(xml, "52:54:00:aa:bb:cc"));
+    kvss_restore_result_clear(&result);
+}
+
+static void
+test_network_refused(World *w, gconstpointer data)
+{
+    static const struct {
+        const char *words[3];
+        int code;
+        const char *complaint;
+    } cases[] = {
+        { { "gone" }, KVSS_RESTORE_ERROR_INVALID, "OLD=NEW" },
+        { { "=default" }, KVSS_RESTORE_ERROR_INVALID, "OLD=NEW" },
+        { { "gone=" }, KVSS_RESTORE_ERROR_INVALID, "OLD=NEW" },
+        { { "gone=nowhere" }, KVSS_RESTORE_ERROR_NOT_FOUND, "no network or bridge 'nowhere'" },
+        { { "gone=bridge:default" }, KVSS_RESTORE_ERROR_NOT_FOUND, "no network or bridge" },
+        { { "gone=bridge:../../x" }, KVSS_RESTORE_ERROR_NOT_FOUND, "no network or bridge" },
+        { { "gone=lo" }, KVSS_RESTORE_ERROR_NOT_FOUND, "no network or bridge 'lo'" },
+        { { "br9=default" }, KVSS_RESTORE_ERROR_NOT_FOUND, "their networks: gone" },
+        { { "gone=default", "gone=network:default" }, KVSS_RESTORE_ERROR_INVALID, "two networks" },
+    };
+
+    make_set(w);
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++)
+        assert_not_restored(w, (KvssRestoreOptions){ .networks = cases[i].words }, cases[i].code,
+                            cases[i].complaint);
+    g_assert_false(is_registered(w));
+    assert_nothing_left(w, 0);
 }
 
 /* A damaged pack is found while the disk is written; what was set aside comes back. */
@@ -1392,6 +1578,13 @@ main(int argc, char **argv)
         TEST("/restore/hostile/state", test_hostile_state);
         TEST("/restore/conflict/path", test_path_of_another);
         TEST("/restore/conflict/name", test_name_of_another);
+        TEST("/restore/conflict/file", test_file_of_another);
+        TEST("/restore/conflict/mac", test_mac_of_another);
+        TEST("/restore/conflict/planted-link", test_planted_link);
+        TEST("/restore/copy", test_copy);
+        TEST("/restore/copy-refused", test_copy_refused);
+        TEST("/restore/network", test_network);
+        TEST("/restore/network-refused", test_network_refused);
         TEST("/restore/damaged", test_damaged);
         TEST("/restore/cancelled", test_cancelled);
         TEST("/restore/unknown-vm", test_unknown_vm);

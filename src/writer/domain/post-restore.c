@@ -171,14 +171,22 @@ state_install(Comeback *back, const char *path, const char *xml, bool running, G
     return kvss_fsync_folder(folder, error);
 }
 
-/* libvirt loads the image, stands still, and saves it as its own. */
+/*
+ * libvirt loads the image, stands still, and saves it as its own. It compares @xml
+ * with the definition inside, and takes no other name, UUID or MAC: of a copy the
+ * one inside is changed first.
+ */
 static bool
 state_load_and_save(Comeback *back, const char *path, const char *xml, bool running,
                     GError **error)
 {
     const unsigned flags = running ? VIR_DOMAIN_SAVE_RUNNING : VIR_DOMAIN_SAVE_PAUSED;
+    bool is_copy = kvss_vm_is_copy(back->component);
 
-    if (virDomainRestoreFlags(back->connection, path, xml, VIR_DOMAIN_SAVE_PAUSED) < 0)
+    if (is_copy && !kvss_save_image_set_xml(path, xml, error))
+        return false;
+    if (virDomainRestoreFlags(back->connection, path, is_copy ? NULL : xml, VIR_DOMAIN_SAVE_PAUSED)
+        < 0)
         return kvss_throw_libvirt(error, "its saved state cannot be loaded");
     if (virDomainManagedSave(back->domain, flags) == 0)
         return true;
@@ -212,6 +220,10 @@ vm_put_saved_state_back(Comeback *back, GError **error)
                 : NULL;
     if (!xml)
         return false;
+    if (kvss_vm_is_copy(back->component))
+        kvss_component_add_note(back->component,
+                                "its memory is that of the VM that it is a copy of: until it is "
+                                "restarted it keeps that VM's MAC and IP addresses");
     running = goes_back_running(back->component, image);
     if (state_load_and_save(back, file->path, xml, running, &refusal))
         return true;

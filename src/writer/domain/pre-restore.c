@@ -41,18 +41,36 @@ typedef struct {
 
 /* ---- wishes and paths ---- */
 
-bool
-kvss_vm_restore_option(const KvssComponent *component, const char *name)
+/* A member of restore_options, a copy; NULL when it is absent. */
+static JsonNode *
+wish(const KvssComponent *component, const char *name)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    JsonNode *root;
+    JsonNode *root, *member;
 
     if (!component->restore_options
         || !json_parser_load_from_data(parser, component->restore_options, -1, NULL))
-        return false;
+        return NULL;
     root = json_parser_get_root(parser);
-    return root && JSON_NODE_HOLDS_OBJECT(root)
-        && json_object_get_boolean_member_with_default(json_node_get_object(root), name, FALSE);
+    member = root && JSON_NODE_HOLDS_OBJECT(root)
+        ? json_object_get_member(json_node_get_object(root), name) : NULL;
+    return member ? json_node_copy(member) : NULL;
+}
+
+bool
+kvss_vm_restore_option(const KvssComponent *component, const char *name)
+{
+    g_autoptr(JsonNode) node = wish(component, name);
+
+    return node && JSON_NODE_HOLDS_VALUE(node) && json_node_get_boolean(node);
+}
+
+bool
+kvss_vm_is_copy(const KvssComponent *component)
+{
+    g_autoptr(JsonNode) node = wish(component, "copy");
+
+    return node && JSON_NODE_HOLDS_OBJECT(node);
 }
 
 char *
@@ -181,8 +199,12 @@ rename_aside(Aside *aside, const char *real, const char *to, bool keep, bool is_
              GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(real);
-    JsonObject *details = details_new(aside);
+    JsonObject *details;
 
+    if (kvss_vm_is_copy(aside->component))
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY,
+                          "%s is there: a copy takes the place of nothing", real);
+    details = details_new(aside);
     json_object_set_string_member(details, "from", real);
     json_object_set_string_member(details, "to", to);
     json_object_set_boolean_member(details, "keep", keep);

@@ -6,12 +6,20 @@
  *   name, display_name   UUID and name the VM will have
  *   state                its state at the backup; what a saved VM goes back to
  *   metadata             the writer's own text from the backup: JSON, {"autostart":true}
- *   restore_options      JSON: {"keep-old":true,"stop":true}; "stop": a VM that cannot be
- *                        saved may be shut off without its memory (it was said beforehand)
+ *   restore_options      JSON:
+ *     "keep-old"           what is set aside stays after success
+ *     "stop"               a VM that cannot be saved may be shut off without its memory (it was
+ *                          said beforehand)
+ *     "networks"           [{"from":"br0","type":"network","to":"lan"}]
+ *     "allow-host-access"  what reaches into the host stays as it was stored
+ *     "present"            the definition of the VM that is replaced: what it has was granted
+ *     "copy"               {"genid":UUID,"macs":{OLD:NEW}}: name and display_name are new
  *   disks[]              path: where the disk is restored to; kind "file" or "block"; format
  *   files[]              "domain.xml": bytes, the definition as it was;
  *                        "nvram.fd", "tpm/...": path, where they are restored to;
  *                        "state.save": path, the save image, restored beside the disks
+ *
+ * A copy takes the place of nothing: what is in its way is an error.
  *
  * All acts go to set->run; a failure undoes the whole run.
  */
@@ -45,8 +53,11 @@ bool kvss_vm_pre_restore(struct KvssHost *host, KvssSnapshotSet *set, GError **e
 bool kvss_vm_post_restore(struct KvssHost *host, KvssSnapshotSet *set, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/** A wish in restore_options. */
+/** A yes or no in restore_options. */
 bool kvss_vm_restore_option(const KvssComponent *component, const char *name);
+
+/** The component becomes another VM than the one that was backed up. */
+bool kvss_vm_is_copy(const KvssComponent *component);
 
 /**
  * kvss_vm_disk_goes_aside:
