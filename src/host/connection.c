@@ -15,7 +15,7 @@ struct KvssHost {
     virConnectPtr connection;
     char *name;
     char *versions;
-    char *save_folder, *tpm_folder;
+    char *save_folder, *nvram_folder, *tpm_folder;
     char *images_folder; /* (nullable) */
     bool is_local;
     bool is_embedded;
@@ -127,16 +127,20 @@ host_learn_folders(KvssHost *host, xmlURIPtr uri)
         g_autofree char *root = embed_root(uri);
 
         host->save_folder = g_build_filename(root ? root : "/", "lib", "qemu", "save", NULL);
+        host->nvram_folder = g_build_filename(root ? root : "/", "lib", "qemu", "nvram", NULL);
         host->tpm_folder = g_build_filename(root ? root : "/", "lib", "qemu", "swtpm", NULL);
         host->images_folder = g_build_filename(root ? root : "/", "lib", "images", NULL);
     } else if (uri && uri->path && g_str_equal(uri->path, "/session")) {
         host->save_folder = g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "save",
                                              NULL);
+        host->nvram_folder = g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "nvram",
+                                              NULL);
         host->tpm_folder = g_build_filename(g_get_user_config_dir(), "libvirt", "qemu", "swtpm",
                                             NULL);
         host->images_folder = g_build_filename(g_get_user_data_dir(), "libvirt", "images", NULL);
     } else {
         host->save_folder = g_strdup("/var/lib/libvirt/qemu/save");
+        host->nvram_folder = g_strdup("/var/lib/libvirt/qemu/nvram");
         host->tpm_folder = g_strdup("/var/lib/libvirt/swtpm");
         host->images_folder = is_qemu(uri) ? g_strdup("/var/lib/libvirt/images") : NULL;
     }
@@ -190,6 +194,7 @@ kvss_host_free(KvssHost *host)
     g_free(host->name);
     g_free(host->versions);
     g_free(host->save_folder);
+    g_free(host->nvram_folder);
     g_free(host->tpm_folder);
     g_free(host->images_folder);
     g_free(host);
@@ -235,6 +240,14 @@ const char *
 kvss_host_save_folder(const KvssHost *host)
 {
     return host->save_folder;
+}
+
+char *
+kvss_host_nvram_path(const KvssHost *host, const KvssDomainConfig *config, const char *name)
+{
+    if (config->nvram || !config->chooses_firmware)
+        return g_strdup(config->nvram);
+    return g_strdup_printf("%s/%s_VARS.fd", host->nvram_folder, name);
 }
 
 const char *

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "host/domain-config.h"
 #include "host/host.h"
 
 #include <libvirt/libvirt.h>
@@ -21,6 +22,15 @@ struct KvssDomain;
 bool kvss_host_is_settling(const KvssHost *host);
 /** Where libvirt keeps managed save images: folder, by URI. Source: libvirt-qemu.md 5.3. */
 const char *kvss_host_save_folder(const KvssHost *host);
+
+/**
+ * kvss_host_nvram_path:
+ * @name: the VM's
+ *
+ * The VM's variable store: where its definition says; or, where libvirt chooses the
+ * firmware, the place it takes for granted. NULL: it has none. Free with g_free.
+ */
+char *kvss_host_nvram_path(const KvssHost *host, const KvssDomainConfig *config, const char *name);
 
 /** Where emulated TPMs keep their state: a folder with one folder a UUID. */
 const char *kvss_host_tpm_folder(const KvssHost *host);

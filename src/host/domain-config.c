@@ -53,6 +53,8 @@ kvss_domain_config_free(KvssDomainConfig *config)
     g_clear_pointer(&config->interfaces, g_ptr_array_unref);
     g_clear_pointer(&config->passthrough, g_ptr_array_unref);
     g_free(config->nvram);
+    g_free(config->loader);
+    g_free(config->nvram_template);
     g_free(config->kernel);
     g_free(config->initrd);
     g_free(config);
@@ -296,23 +298,38 @@ owner_parse(KvssDomainConfig *config, xmlNodePtr root)
     }
 }
 
+/* Two ways to say it: <nvram>PATH</nvram>, <nvram type='file'><source file='PATH'/></nvram>. */
+static char *
+nvram_parse(xmlNodePtr nvram)
+{
+    g_autofree char *path = kvss_xml_attribute(kvss_xml_child(nvram, "source"), "file");
+
+    if (!path)
+        path = kvss_xml_content(nvram);
+    return path && *path ? g_steal_pointer(&path) : NULL;
+}
+
+static void
+boot_parse(KvssDomainConfig *config, xmlNodePtr os)
+{
+    config->nvram = nvram_parse(kvss_xml_child(os, "nvram"));
+    config->nvram_template = kvss_xml_attribute(kvss_xml_child(os, "nvram"), "template");
+    config->loader = kvss_xml_content(kvss_xml_child(os, "loader"));
+    config->chooses_firmware = kvss_xml_attribute_is(os, "firmware", "efi");
+    config->kernel = kvss_xml_content(kvss_xml_child(os, "kernel"));
+    config->initrd = kvss_xml_content(kvss_xml_child(os, "initrd"));
+}
+
 static bool
 root_parse(KvssDomainConfig *config, xmlNodePtr root, GError **error)
 {
-    xmlNodePtr os;
-
     config->name = kvss_xml_content(kvss_xml_child(root, "name"));
     config->uuid = kvss_xml_content(kvss_xml_child(root, "uuid"));
     if (!config->name || !*config->name || !config->uuid
         || !g_uuid_string_is_valid(config->uuid))
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
                           "the definition has no name or no proper UUID");
-    os = kvss_xml_child(root, "os");
-    config->nvram = kvss_xml_content(kvss_xml_child(os, "nvram"));
-    config->kernel = kvss_xml_content(kvss_xml_child(os, "kernel"));
-    config->initrd = kvss_xml_content(kvss_xml_child(os, "initrd"));
-    if (config->nvram && !*config->nvram)
-        g_clear_pointer(&config->nvram, g_free);
+    boot_parse(config, kvss_xml_child(root, "os"));
     owner_parse(config, root);
     return devices_parse(config, kvss_xml_child(root, "devices"), error);
 }

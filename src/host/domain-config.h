@@ -44,6 +44,8 @@ typedef struct {
     GPtrArray *interfaces;   /* KvssInterfaceConfig */
     GPtrArray *passthrough;  /* KvssPassthroughConfig */
     char *nvram;             /* (nullable) path of the variable store */
+    bool chooses_firmware;   /* <os firmware='efi'>: libvirt finds loader and store when it starts */
+    char *loader, *nvram_template; /* (nullable) host paths */
     bool has_tpm;            /* emulated, with state of its own */
     bool has_agent_channel;  /* org.qemu.guest_agent.0 is there */
     bool agent_connected;    /* as the live XML says; may be stale */

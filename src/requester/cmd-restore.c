@@ -203,6 +203,14 @@ print_result_json(const KvssBackup *backup, const KvssRestoreResult *result, boo
     kvss_print_json_object(object);
 }
 
+/* Of a plan: what has no step of its own. */
+static void
+print_notes(const KvssRestoredVm *vm)
+{
+    for (guint i = 0; i < vm->notes->len; i++)
+        kvss_print("note: %s: %s\n", vm->name, (const char *) g_ptr_array_index(vm->notes, i));
+}
+
 static void
 print_vm(const KvssRestoredVm *vm)
 {
@@ -246,6 +254,8 @@ print_result(const KvssBackup *backup, const KvssRestoreResult *result, bool dry
 {
     for (guint i = 0; dry_run && result->steps && i < result->steps->len; i++)
         kvss_print("%u. %s\n", i + 1, (const char *) g_ptr_array_index(result->steps, i));
+    for (guint i = 0; dry_run && i < result->vms->len; i++)
+        print_notes(g_ptr_array_index(result->vms, i));
     if (dry_run)
         return;
     for (guint i = 0; i < result->vms->len; i++)

@@ -44,6 +44,30 @@ print_plan_of_disk(KvssComponent *component, KvssDisk *disk, KvssCoordinator *co
         kvss_print(", no provider can cut it: %s\n", reason);
 }
 
+/* What the image was built on: it is stored as one, flat, and the chain is for the record only. */
+static void
+print_chain(const KvssDisk *disk)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    JsonObject *options;
+    JsonArray *chain;
+
+    if (!disk->options || !json_parser_load_from_data(parser, disk->options, -1, NULL)
+        || !JSON_NODE_HOLDS_OBJECT(json_parser_get_root(parser)))
+        return;
+    options = json_node_get_object(json_parser_get_root(parser));
+    if (!json_object_has_member(options, "backing_chain")
+        || !JSON_NODE_HOLDS_ARRAY(json_object_get_member(options, "backing_chain")))
+        return;
+    chain = json_object_get_array_member(options, "backing_chain");
+    for (guint i = 0; i < json_array_get_length(chain); i++) {
+        JsonNode *link = json_array_get_element(chain, i);
+
+        if (JSON_NODE_HOLDS_VALUE(link) && json_node_get_value_type(link) == G_TYPE_STRING)
+            kvss_print("    built on %s, stored within it\n", json_node_get_string(link));
+    }
+}
+
 /* @coordinator: of a plan; NULL: of a result. */
 static void
 print_disk(const KvssComponent *component, KvssDisk *disk, KvssCoordinator *coordinator)
@@ -58,6 +82,8 @@ print_disk(const KvssComponent *component, KvssDisk *disk, KvssCoordinator *coor
     else
         kvss_print(", read %s%s%s, stored %s\n", read, disk->reason ? ": " : "",
                    disk->reason ? disk->reason : "", stored);
+    if (!coordinator)
+        print_chain(disk);
 }
 
 /* Afterwards only what stood in the way is of interest; of a VM that was off nothing was asked. */

@@ -19,7 +19,11 @@ plan_file(PlanVm *vm, const KvssFile *stored, const char *path)
     return file;
 }
 
-/* Where it was; of a copy, beside it. NULL: a definition without a place for it has no use for it. */
+/*
+ * Where it was; of a copy, beside it. Where libvirt chooses the firmware by itself the
+ * definition has no room for another place: like a TPM's state it stays where libvirt
+ * looks for it. NULL: a definition without a place for it has no use for it.
+ */
 static char *
 nvram_path(const Plan *plan, const PlanVm *vm)
 {
@@ -28,16 +32,17 @@ nvram_path(const Plan *plan, const PlanVm *vm)
     g_autofree char *name = g_strdup_printf("%s_VARS.fd", safe);
     g_autofree char *folder = vm->config->nvram ? g_path_get_dirname(vm->config->nvram) : NULL;
 
-    if (to)
+    if (to && folder)
         return g_build_filename(to, name, NULL);
-    return folder && vm->copy_of ? g_build_filename(folder, name, NULL)
-                                 : g_strdup(vm->config->nvram);
+    if (folder && vm->copy_of)
+        return g_build_filename(folder, name, NULL);
+    return kvss_host_nvram_path(plan->options->host, vm->config, vm->component->display_name);
 }
 
 static bool
 plan_nvram(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
 {
-    const char *to = plan->options->to_dir;
+    const char *to = vm->config->nvram ? plan->options->to_dir : NULL;
     g_autofree char *path = nvram_path(plan, vm);
     g_autofree char *real = path ? kvss_vm_real_path(path) : NULL;
 

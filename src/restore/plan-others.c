@@ -118,6 +118,7 @@ plan_others_learn(PlanOthers *others, const Plan *plan, bool with_chains, GError
         g_autoptr(KvssDomainConfig) live = NULL;
         g_autoptr(KvssDomainConfig) inactive = NULL;
         g_autofree char *xml = NULL;
+        g_autofree char *nvram = NULL;
 
         if (is_chosen(plan, kvss_domain_uuid(domain)))
             continue;
@@ -125,6 +126,8 @@ plan_others_learn(PlanOthers *others, const Plan *plan, bool with_chains, GError
                             g_strdup(kvss_domain_uuid(domain)));
         /* One that vanishes meanwhile is in nobody's way. */
         live = kvss_domain_config(domain, NULL);
+        nvram = live ? kvss_host_nvram_path(plan->options->host, live, live->name) : NULL;
+        plan_others_add(others, nvram, kvss_domain_name(domain));
         xml = kvss_domain_xml(domain, true, NULL);
         inactive = xml ? kvss_domain_config_parse(xml, NULL) : NULL;
         if (live)

@@ -32,12 +32,27 @@ is_target(const PlanVm *vm, const char *real)
     return false;
 }
 
+static void
+describe_old_nvram(Plan *plan, const PlanVm *vm, const KvssDomainConfig *config)
+{
+    g_autofree char *nvram
+        = config ? kvss_vm_old_nvram(plan->options->host, vm->component, config) : NULL;
+    g_autofree char *real = nvram ? kvss_vm_real_path(nvram) : NULL;
+    g_autofree char *aside = real ? kvss_vm_aside_path(real, plan->id) : NULL;
+    struct stat st;
+
+    if (real && lstat(real, &st) == 0 && S_ISREG(st.st_mode))
+        step(plan, "%s: its variable store %s is set aside as %s", vm->component->display_name,
+             real, aside);
+}
+
 /* Images in whose place nothing is restored (with another folder): nobody expects them to go. */
 static void
 describe_old_disks(Plan *plan, const PlanVm *vm)
 {
     g_autoptr(KvssDomainConfig) config = kvss_domain_config(vm->old, NULL);
 
+    describe_old_nvram(plan, vm, config);
     for (guint i = 0; config && i < config->disks->len; i++) {
         const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
         g_autofree char *real = NULL, *aside = NULL;

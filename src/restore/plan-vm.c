@@ -187,8 +187,10 @@ plan_vm_fill(Plan *plan, PlanVm *vm, GError **error)
         if (!plan_disk(plan, vm, g_ptr_array_index(disks, i), error))
             return false;
     }
-    return plan_files(plan, vm, error) && plan_wishes(plan, vm, error)
-        && plan_correction(plan, vm, error);
+    if (!plan_files(plan, vm, error) || !plan_wishes(plan, vm, error))
+        return false;
+    plan_note_missing(vm);
+    return plan_correction(plan, vm, error);
 }
 
 bool

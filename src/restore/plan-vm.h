@@ -17,6 +17,9 @@ bool plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 void plan_disk_free(gpointer disk);
 
+/** Tells what the definition needs of this host and is not here. plan-missing.c. */
+void plan_note_missing(const PlanVm *vm);
+
 /** Adds all carried files; the disks were added before. plan-file.c. */
 bool plan_files(Plan *plan, PlanVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

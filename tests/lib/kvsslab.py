@@ -574,12 +574,13 @@ class Result:
 class Running:
     """A kvss command on its way."""
 
-    def __init__(self, command, env):
+    def __init__(self, command, env, cwd=None):
         self.command = command
         self.begin = time.monotonic()
         self.out = tempfile.TemporaryFile()
         self.err = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err, env=env)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err, env=env,
+                                        cwd=cwd)
 
     def signal(self, number):
         os.kill(self.process.pid, number)
@@ -622,13 +623,13 @@ class Kvss:
         merged.update(env or {})
         return merged
 
-    def start(self, *arguments, env=None):
+    def start(self, *arguments, env=None, cwd=None):
         if arguments[:1] == ("restore",) and self.allows_host_access:
             arguments += ("--allow-host-access",)
-        return Running([KVSS, "--json", *arguments], self.environment(env))
+        return Running([KVSS, "--json", *arguments], self.environment(env), cwd)
 
-    def __call__(self, *arguments, timeout=180, env=None):
-        return self.start(*arguments, env=env).wait(timeout)
+    def __call__(self, *arguments, timeout=180, env=None, cwd=None):
+        return self.start(*arguments, env=env, cwd=cwd).wait(timeout)
 
     def init(self):
         result = self("init")

@@ -86,6 +86,22 @@ test_addresses(void)
 }
 
 static void
+test_firmware(void)
+{
+    g_autoptr(KvssDomainConfig) chosen = parse("<os firmware='efi'><type>hvm</type></os>");
+    g_autoptr(KvssDomainConfig) named = parse(
+        "<os><loader readonly='yes' type='pflash'>/f/code.fd</loader>"
+        "<nvram template='/f/vars.fd' type='file'><source file='/n/web01.fd'/></nvram></os>");
+
+    g_assert_true(chosen->chooses_firmware);
+    g_assert_null(chosen->nvram);
+    g_assert_null(chosen->loader);
+    g_assert_cmpstr(named->nvram, ==, "/n/web01.fd");
+    g_assert_cmpstr(named->nvram_template, ==, "/f/vars.fd");
+    g_assert_cmpstr(named->loader, ==, "/f/code.fd");
+}
+
+static void
 test_rest(void)
 {
     g_autoptr(KvssDomainConfig) config = parse(
@@ -100,6 +116,7 @@ test_rest(void)
         "<seclabel type='dynamic' model='dac'><label>+64055:+106</label></seclabel>");
 
     g_assert_cmpstr(config->nvram, ==, "/n/web01.fd");
+    g_assert_false(config->chooses_firmware);
     g_assert_cmpstr(config->kernel, ==, "/k");
     g_assert_null(config->initrd);
     g_assert_true(config->has_agent_channel && config->agent_connected && config->has_tpm);
@@ -153,6 +170,7 @@ main(int argc, char **argv)
     g_test_add_func("/domain-config/disks", test_disks);
     g_test_add_func("/domain-config/addresses", test_addresses);
     g_test_add_func("/domain-config/rest", test_rest);
+    g_test_add_func("/domain-config/firmware", test_firmware);
     g_test_add_func("/domain-config/hostile", test_hostile);
     g_test_add_func("/domain-config/external-entity", test_external_entity);
     return g_test_run();

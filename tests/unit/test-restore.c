@@ -93,7 +93,7 @@ definition(const World *w)
 
     return g_strdup_printf(
         "<domain type='test'><name>%s</name><uuid>" UUID "</uuid><memory>1024</memory><os>"
-        "<type>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' "
+        "<type>hvm</type><kernel>/no/such/vmlinuz</kernel></os><devices><disk type='file' device='disk'><driver name='qemu' "
         "type='qcow2'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>"
         "<interface type='network'><mac address='52:54:00:aa:bb:cc'/><source network='gone'/>"
         "</interface></devices></domain>",
@@ -374,6 +374,8 @@ test_link(World *w, gconstpointer data)
         disk = restore_disk_to(w, a, true, &result);
         g_assert_cmpstr(disk->link, ==, link);
         g_assert_true(list_has(result.steps, link));
+        g_assert_true(list_has(((KvssRestoredVm *) g_ptr_array_index(result.vms, 0))->notes,
+                               "vmlinuz is not on this host"));
         g_assert_false(g_file_test(images, G_FILE_TEST_EXISTS));
         kvss_restore_result_clear(&result);
 

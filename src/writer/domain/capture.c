@@ -104,7 +104,10 @@ capture_tpm(KvssVm *vm, GError **error)
 bool
 kvss_vm_capture_firmware(KvssVm *vm, GError **error)
 {
-    if (vm->config->nvram && !capture_file(vm, vm->config->nvram, "nvram.fd", error))
+    g_autofree char *nvram = kvss_host_nvram_path(kvss_domain_host(vm->domain), vm->config,
+                                                  kvss_domain_name(vm->domain));
+
+    if (nvram && !capture_file(vm, nvram, "nvram.fd", error))
         return false;
     return !vm->config->has_tpm || capture_tpm(vm, error);
 }

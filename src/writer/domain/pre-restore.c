@@ -276,6 +276,8 @@ is_owned(const Aside *aside, const char *path)
 static void
 learn_owned(Aside *aside, const KvssDomainConfig *config)
 {
+    g_autofree char *nvram = kvss_host_nvram_path(aside->host, config, config->name);
+
     for (guint i = 0; i < config->disks->len; i++) {
         const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
         g_autoptr(KvssImageInfo) info = NULL;
@@ -291,8 +293,8 @@ learn_owned(Aside *aside, const KvssDomainConfig *config)
             g_hash_table_add(aside->owned, kvss_vm_real_path(link->path));
         }
     }
-    if (config->nvram)
-        g_hash_table_add(aside->owned, kvss_vm_real_path(config->nvram));
+    if (nvram)
+        g_hash_table_add(aside->owned, kvss_vm_real_path(nvram));
 }
 
 bool
@@ -301,6 +303,14 @@ kvss_vm_disk_goes_aside(const KvssComponent *component, const KvssDiskConfig *di
     return disk->source && g_str_equal(disk->type, "file") && !disk->is_shareable
            && !disk->is_readonly && g_str_equal(disk->device, "disk")
            && kvss_component_find_disk(component, disk->target);
+}
+
+char *
+kvss_vm_old_nvram(KvssHost *host, const KvssComponent *component, const KvssDomainConfig *config)
+{
+    const KvssFile *file = kvss_component_find_file(component, "nvram.fd");
+
+    return file && file->path ? kvss_host_nvram_path(host, config, config->name) : NULL;
 }
 
 /* The old VM's image of a disk that is restored elsewhere is in nobody's use afterwards. */
@@ -315,6 +325,15 @@ old_disks_aside(Aside *aside, const KvssDomainConfig *config, GError **error)
             return false;
     }
     return true;
+}
+
+/* Its variables, when they are restored elsewhere, likewise. */
+static bool
+old_nvram_aside(Aside *aside, const KvssDomainConfig *config, GError **error)
+{
+    g_autofree char *nvram = kvss_vm_old_nvram(aside->host, aside->component, config);
+
+    return !nvram || path_aside(aside, nvram, true, error);
 }
 
 /* Whatever lies where something will be restored. */
@@ -431,7 +450,8 @@ old_aside(Aside *aside, GError **error)
     if (!config || !old_stop(aside, error))
         return false;
     learn_owned(aside, config);
-    return saved_state_aside(aside, error) && old_disks_aside(aside, config, error) && targets_aside(aside, error)
+    return saved_state_aside(aside, error) && old_disks_aside(aside, config, error)
+        && old_nvram_aside(aside, config, error) && targets_aside(aside, error)
         && old_undefine(aside, error);
 }
 

@@ -67,6 +67,13 @@ bool kvss_vm_is_copy(const KvssComponent *component);
  */
 bool kvss_vm_disk_goes_aside(const KvssComponent *component, const KvssDiskConfig *disk);
 
+/**
+ * The variable store of the old VM, as @config says, that is set aside, wherever it lies, since
+ * @component brings one back. NULL: none. Free with g_free.
+ */
+char *kvss_vm_old_nvram(struct KvssHost *host, const KvssComponent *component,
+                        const KvssDomainConfig *config);
+
 /** Where a path really leads: links followed; for one that does not exist yet, its folder's. Free with g_free. */
 char *kvss_vm_real_path(const char *path);
 
