@@ -38,6 +38,7 @@ kvss_image_info_free(KvssImageInfo *info)
         return;
     g_free(info->format);
     g_free(info->options);
+    g_free(info->entangled);
     g_clear_pointer(&info->backing, g_ptr_array_unref);
     g_free(info);
 }
@@ -154,6 +155,34 @@ info_is_encrypted(JsonObject *info, const char *format)
            || json_object_get_boolean_member_with_default(info, "encrypted", FALSE);
 }
 
+static bool
+has_any(JsonObject *object, const char *list)
+{
+    JsonNode *node = object ? json_object_get_member(object, list) : NULL;
+
+    return node && JSON_NODE_HOLDS_ARRAY(node) && json_array_get_length(json_node_get_array(node)) > 0;
+}
+
+/* Content that is changed behind their back would ruin them. */
+static const char *
+info_entangled(JsonObject *info)
+{
+    JsonNode *specific = json_object_get_member(info, "format-specific");
+    JsonNode *data = specific && JSON_NODE_HOLDS_OBJECT(specific)
+        ? json_object_get_member(json_node_get_object(specific), "data") : NULL;
+    JsonObject *object = data && JSON_NODE_HOLDS_OBJECT(data) ? json_node_get_object(data) : NULL;
+
+    if (has_any(info, "snapshots"))
+        return "internal snapshots";
+    if (has_any(object, "bitmaps"))
+        return "bitmaps that track changes";
+    if (object && json_object_has_member(object, "data-file"))
+        return "a data file of its own";
+    if (object && json_object_get_boolean_member_with_default(object, "corrupt", FALSE))
+        return "damaged tables";
+    return NULL;
+}
+
 KvssImageInfo *
 kvss_image_info(const char *path, const char *format, bool is_in_use, GError **error)
 {
@@ -181,6 +210,7 @@ kvss_image_info(const char *path, const char *format, bool is_in_use, GError **e
     image->size = (uint64_t) json_object_get_int_member_with_default(info, "virtual-size", 0);
     image->allocated = (uint64_t) json_object_get_int_member_with_default(info, "actual-size", 0);
     image->is_encrypted = info_is_encrypted(info, format);
+    image->entangled = g_strdup(info_entangled(info));
     image->backing = g_ptr_array_new_with_free_func(link_free);
     info_add_chain(image, info, is_in_use);
 

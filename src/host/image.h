@@ -24,6 +24,7 @@ typedef struct {
     char *options;       /* JSON for kvss_image_create; "{}" at least */
     GPtrArray *backing;  /* KvssImageLink, nearest first; empty for an image that stands alone */
     bool is_encrypted;
+    char *entangled;     /* (nullable) what else hangs on its content: "internal snapshots", "a data file of its own", ... */
 } KvssImageInfo;
 
 /**

@@ -112,6 +112,8 @@ disks_json(const GPtrArray *disks)
         kvss_set_text(object, "link", disk->link);
         json_object_set_int_member(object, "size", (gint64) disk->size);
         json_object_set_int_member(object, "bytes_written", (gint64) disk->bytes_written);
+        json_object_set_boolean_member(object, "in_place", disk->is_in_place);
+        json_object_set_int_member(object, "bytes_differing", (gint64) disk->bytes_differing);
         json_array_add_object_element(array, object);
     }
     return array;
@@ -387,6 +389,9 @@ check_words(const KvssOptions *options, GError **error)
     if (options->as && kvss_options_count(options->words) > 2)
         return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
                           "--as gives one VM another name: name one VM");
+    if (options->in_place && options->keep_old)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--keep-old keeps what --in-place writes over: give one of them");
     for (; *networks; networks++) {
         const char *equals = strrchr(*networks, '=');
 
@@ -427,6 +432,8 @@ restore(KvssRequester *requester, const char *to_dir, GError **error)
         .allow_host_access = options->allow_host_access,
         .start = options->start,
         .keep_old = options->keep_old,
+        .in_place = options->in_place,
+        .no_rollback = options->no_rollback,
         .dry_run = options->dry_run,
         .cancellable = requester->cancellable,
     };

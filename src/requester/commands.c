@@ -56,6 +56,9 @@ static const KvssOption restore_options[] = {
     { "start", 0, FLAG(start), NULL, "start what was restored", false },
     { "yes", 'y', FLAG(yes), NULL, "do not ask", false },
     { "keep-old", 0, FLAG(keep_old), NULL, "keep what was set aside", false },
+    { "in-place", 0, FLAG(in_place), NULL, "write old disks over, only what differs", false },
+    { "no-rollback", 0, FLAG(no_rollback), NULL, "do so without a way back for their content",
+      false },
     { "dry-run", 'n', FLAG(dry_run), NULL, "say what would be done", false },
     { 0 },
 };

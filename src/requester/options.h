@@ -32,7 +32,7 @@ typedef struct {
     GPtrArray *words; /* char*: VMs, backups, ... after the command; NULL-terminated */
 
     bool all, same_instant, strict_conditions, full;
-    bool start, yes, keep_old, dry_run, read_data, allow_host_access;
+    bool start, yes, keep_old, in_place, no_rollback, dry_run, read_data, allow_host_access;
     bool documents;
     char *provider, *snapshot_dir, *type, *to, *as, *format, *socket;
     GPtrArray *exclude, *method, *tag, *disk, *network; /* char*; NULL-terminated */

@@ -7,8 +7,11 @@
 #include "restore/files.h"
 #include "base/fd.h"
 #include "base/test-point.h"
+#include "host/device-sink.h"
 #include "host/image.h"
 #include "restore/image-write.h"
+#include "restore/in-place.h"
+#include "stream/sink.h"
 #include "stream/source.h"
 #include "writer/domain/restore-steps.h"
 
@@ -20,15 +23,6 @@
 #include <unistd.h>
 
 #define BUFFER_LENGTH (4u * 1024 * 1024)
-
-typedef struct {
-    Plan *plan;
-    KvssRun *run;
-    const PlanVm *vm;
-    const char *target;
-    uint64_t done_before; /* bytes of the disks behind us */
-    KvssActId server;     /* of the image under way */
-} Work;
 
 /* ---- in the journal ---- */
 
@@ -84,8 +78,8 @@ take_over_owner(const char *path, const char *aside, unsigned mode, GError **err
 
 /* ---- disks ---- */
 
-static void
-tell_progress(uint64_t done, uint64_t size, gpointer data)
+void
+work_tell_progress(uint64_t done, uint64_t size, gpointer data)
 {
     const Work *work = data;
     const KvssRestoreOptions *options = work->plan->options;
@@ -101,9 +95,8 @@ tell_progress(uint64_t done, uint64_t size, gpointer data)
         options->progress(&info, options->progress_data);
 }
 
-/* The undo ends what is left of the server before it takes the image away. */
-static bool
-journal_server(const KvssImageServer *server, gpointer data, GError **error)
+bool
+work_journal_server(const KvssImageServer *server, gpointer data, GError **error)
 {
     JsonObject *details = json_object_new();
     Work *work = data;
@@ -122,23 +115,11 @@ static bool
 device_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *stats,
             GError **error)
 {
-    kvss_autofd int fd = open(disk->real, O_WRONLY | O_EXCL | O_CLOEXEC);
-    g_autofree uint8_t *buffer = g_malloc(BUFFER_LENGTH);
+    g_autoptr(KvssSink) sink = kvss_device_sink_new(disk->real, source->size, error);
 
-    if (fd < 0)
-        return kvss_throw_errno(error, errno, "open block device %s", disk->real);
-    for (uint64_t at = 0; at < source->size;) {
-        size_t n = MIN(BUFFER_LENGTH, source->size - at);
-
-        if (!kvss_check_cancelled(work->plan->options->cancellable, error)
-            || !kvss_source_read(source, at, buffer, n, error)
-            || !kvss_pwrite_exact(fd, buffer, n, at, error))
-            return false;
-        at += n;
-        stats->bytes_read += n;
-        tell_progress(at, source->size, work);
-    }
-    return kvss_fsync(fd, disk->real, error);
+    return sink
+        && kvss_copy(source, sink, work_tell_progress, work, work->plan->options->cancellable,
+                     stats, error);
 }
 
 static bool
@@ -153,8 +134,8 @@ disk_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *s
         .socket = socket,
         .keeps_room = disk->keeps_room,
         .is_blank = !disk->is_block,
-        .serving = journal_server,
-        .progress = tell_progress,
+        .serving = work_journal_server,
+        .progress = work_tell_progress,
         .data = work,
         .cancellable = work->plan->options->cancellable,
     };
@@ -183,19 +164,20 @@ image_make(Work *work, const PlanDisk *disk, const char *aside, GError **error)
     return throw_in_the_way(work, act, problem, error);
 }
 
-static void
-result_set_written(const PlanVm *vm, const char *target, uint64_t bytes)
+KvssRestoredDisk *
+work_result(const Work *work)
 {
-    for (guint i = 0; i < vm->result->disks->len; i++) {
-        KvssRestoredDisk *result = g_ptr_array_index(vm->result->disks, i);
+    for (guint i = 0; i < work->vm->result->disks->len; i++) {
+        KvssRestoredDisk *result = g_ptr_array_index(work->vm->result->disks, i);
 
-        if (g_str_equal(result->target, target))
-            result->bytes_written = bytes;
+        if (g_str_equal(result->target, work->target))
+            return result;
     }
+    g_assert_not_reached();
 }
 
 static bool
-disk_write(Work *work, const PlanDisk *disk, GError **error)
+disk_write_whole(Work *work, const PlanDisk *disk, GError **error)
 {
     const KvssRestoreOptions *options = work->plan->options;
     g_autoptr(KvssSource) source = kvss_backup_open_disk(options->repository, options->backup,
@@ -215,9 +197,16 @@ disk_write(Work *work, const PlanDisk *disk, GError **error)
                || !kvss_fsync_folder(folder, error)) {
         return false;
     }
-    result_set_written(work->vm, disk->disk->target, stats.bytes_read);
+    work_result(work)->bytes_written = stats.bytes_read;
     work->done_before += source->size;
     return true;
+}
+
+static bool
+disk_write(Work *work, const PlanDisk *disk, GError **error)
+{
+    return disk->in_place ? in_place_write(work, disk, error)
+                          : disk_write_whole(work, disk, error);
 }
 
 /* ---- carried files ---- */
@@ -302,6 +291,17 @@ files_write(Plan *plan, KvssRun *run, GError **error)
 {
     Work work = { .plan = plan, .run = run };
 
+    if (!in_place_compare(plan, run, error))
+        return false;
+    for (guint i = 0; i < plan->vms->len; i++) {
+        const PlanVm *vm = g_ptr_array_index(plan->vms, i);
+
+        for (guint k = 0; k < vm->disks->len; k++) {
+            const PlanDisk *disk = g_ptr_array_index(vm->disks, k);
+
+            work.done_before += disk->in_place ? disk->disk->size : 0;
+        }
+    }
     for (guint i = 0; i < plan->vms->len; i++) {
         PlanVm *vm = g_ptr_array_index(plan->vms, i);
 

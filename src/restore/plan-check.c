@@ -2,12 +2,16 @@
  * plan-check.c - what is in the way of a restore: other VMs, and want of room
  */
 #include "host/image.h"
+#include "guardian/undo-log.h"
+#include "restore/compare.h"
 #include "restore/plan-others.h"
 #include "stream/source.h"
 #include "writer/domain/restore-steps.h"
 
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 /* Looking into every image of the host costs time: only where files are in the way at all. */
 static bool
@@ -26,6 +30,21 @@ something_is_there(const Plan *plan)
 }
 
 /* ---- one VM against the others ---- */
+
+/* The nearest folder above @path that exists. */
+static char *
+existing_folder(const char *path)
+{
+    char *folder = g_path_get_dirname(path);
+
+    while (!g_file_test(folder, G_FILE_TEST_IS_DIR) && !g_str_equal(folder, "/")) {
+        char *above = g_path_get_dirname(folder);
+
+        g_free(folder);
+        folder = above;
+    }
+    return folder;
+}
 
 static bool
 throw_conflict(const PlanVm *vm, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -147,6 +166,38 @@ check_old(const PlanVm *vm, GError **error)
 }
 
 static bool
+is_in_memory(const char *path)
+{
+    g_autofree char *folder = existing_folder(path);
+    struct statfs st;
+
+    return statfs(folder, &st) == 0 && (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC);
+}
+
+/* A disk that is written over: its way back must be as safe as the disk itself. */
+static bool
+check_way_back(const PlanVm *vm, const PlanDisk *disk, GError **error)
+{
+    const char *name = vm->component->display_name, *target = disk->disk->target;
+    const char *log = disk->in_place ? disk->in_place->log : NULL;
+
+    if (!disk->in_place && !disk->is_block)
+        return true;
+    /* Its memory, put back to a disk that is half new, would ruin what is left of it. */
+    if (!log && vm->old && vm->old_state != KVSS_DOMAIN_OFF)
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                          "%s: disk %s is to be written over without a way back, and the VM is %s: "
+                          "shut it off, or leave --no-rollback away", name, target,
+                          kvss_domain_state_name(vm->old_state));
+    if (log && disk->is_block && is_in_memory(log))
+        return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                          "%s: disk %s: its old content would go to %s, which a power cut empties: "
+                          "name another scratch-dir in the configuration, or give --no-rollback",
+                          name, target, log);
+    return true;
+}
+
+static bool
 check_vm(PlanOthers *others, const PlanVm *vm, GError **error)
 {
     if (!check_old(vm, error) || !check_identity(others, vm, error)
@@ -155,7 +206,7 @@ check_vm(PlanOthers *others, const PlanVm *vm, GError **error)
     for (guint i = 0; i < vm->disks->len; i++) {
         const PlanDisk *disk = g_ptr_array_index(vm->disks, i);
 
-        if (!check_path_free(others, disk->real, vm, error))
+        if (!check_path_free(others, disk->real, vm, error) || !check_way_back(vm, disk, error))
             return false;
     }
     for (guint i = 0; i < vm->files->len; i++) {
@@ -189,6 +240,7 @@ typedef struct {
     dev_t device;
     char *folder; /* one on it */
     uint64_t need;
+    uint64_t logs; /* of it: roll-back logs */
 } Need;
 
 static void
@@ -200,23 +252,8 @@ need_free(gpointer data)
     g_free(need);
 }
 
-/* The nearest folder above @path that exists. */
-static char *
-existing_folder(const char *path)
-{
-    char *folder = g_path_get_dirname(path);
-
-    while (!g_file_test(folder, G_FILE_TEST_IS_DIR) && !g_str_equal(folder, "/")) {
-        char *above = g_path_get_dirname(folder);
-
-        g_free(folder);
-        folder = above;
-    }
-    return folder;
-}
-
 static bool
-need_add(GPtrArray *needs, const char *path, uint64_t bytes, GError **error)
+need_add_some(GPtrArray *needs, const char *path, uint64_t bytes, bool is_log, GError **error)
 {
     g_autofree char *folder = existing_folder(path);
     struct stat st;
@@ -229,6 +266,7 @@ need_add(GPtrArray *needs, const char *path, uint64_t bytes, GError **error)
         need = g_ptr_array_index(needs, i);
         if (need->device == st.st_dev) {
             need->need += bytes;
+            need->logs += is_log ? bytes : 0;
             return true;
         }
     }
@@ -236,8 +274,15 @@ need_add(GPtrArray *needs, const char *path, uint64_t bytes, GError **error)
     need->device = st.st_dev;
     need->folder = g_steal_pointer(&folder);
     need->need = bytes;
+    need->logs = is_log ? bytes : 0;
     g_ptr_array_add(needs, need);
     return true;
+}
+
+static bool
+need_add(GPtrArray *needs, const char *path, uint64_t bytes, GError **error)
+{
+    return need_add_some(needs, path, bytes, false, error);
 }
 
 /* Images carry tables of their own: one part in a hundred, and a little. */
@@ -247,6 +292,21 @@ image_bytes(const PlanDisk *disk)
     uint64_t bytes = disk->keeps_room ? disk->disk->size : disk->data_bytes;
 
     return bytes + bytes / 100 + 1024 * 1024;
+}
+
+/* Known once it was compared; until then nothing is written. */
+static bool
+need_add_in_place(GPtrArray *needs, const PlanDisk *disk, GError **error)
+{
+    const Difference *difference = disk->in_place->difference;
+    uint64_t log = difference ? kvss_undo_log_bytes(difference->data_bytes,
+                                                    difference->differ_bytes / KVSS_GRAIN_LENGTH)
+                              : 0;
+
+    if (!difference)
+        return true;
+    return (!disk->in_place->log || need_add_some(needs, disk->in_place->log, log, true, error))
+        && (disk->is_block || need_add(needs, disk->real, difference->growth_bytes, error));
 }
 
 static bool
@@ -268,7 +328,8 @@ needs_of_vm(GPtrArray *needs, const Plan *plan, const PlanVm *vm, GError **error
     for (guint i = 0; i < vm->disks->len; i++) {
         const PlanDisk *disk = g_ptr_array_index(vm->disks, i);
 
-        if (!disk->is_block && !need_add(needs, disk->real, image_bytes(disk), error))
+        if (disk->in_place ? !need_add_in_place(needs, disk, error)
+                           : !disk->is_block && !need_add(needs, disk->real, image_bytes(disk), error))
             return false;
     }
     for (guint i = 0; i < vm->files->len; i++) {
@@ -284,6 +345,17 @@ needs_of_vm(GPtrArray *needs, const Plan *plan, const PlanVm *vm, GError **error
             return false;
     }
     return true;
+}
+
+static bool
+throw_no_room_for_logs(const Need *need, uint64_t room, GError **error)
+{
+    return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_NO_ROOM,
+                      "no room in %s: the restore needs %" G_GUINT64_FORMAT " bytes there, %"
+                      G_GUINT64_FORMAT " are free; %" G_GUINT64_FORMAT " of them are for the old "
+                      "content of disks that are written over where they are: name another "
+                      "scratch-dir in the configuration (block devices), or give that way back up "
+                      "with --no-rollback", need->folder, need->need, room, need->logs);
 }
 
 bool
@@ -309,6 +381,8 @@ plan_check_room(Plan *plan, GError **error)
 
         if (!kvss_image_room(need->folder, &room, error))
             return false;
+        if (room < need->need && need->logs > 0)
+            return throw_no_room_for_logs(need, room, error);
         if (room < need->need)
             return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_NO_ROOM,
                               "no room in %s: the restore needs %" G_GUINT64_FORMAT

@@ -4,6 +4,7 @@
 #include "catalogue/catalogue.h"
 #include "host/image.h"
 #include "restore/default-link.h"
+#include "restore/in-place.h"
 #include "restore/plan-vm.h"
 #include "stream/source.h"
 #include "writer/domain/restore-steps.h"
@@ -20,6 +21,8 @@ plan_disk_free(gpointer data)
     PlanDisk *disk = data;
 
     g_free(disk->real);
+    g_free(disk->whole_because);
+    in_place_free(disk->in_place);
     g_free(disk->link);
     g_clear_pointer(&disk->stale_links, g_ptr_array_unref);
     g_clear_pointer(&disk->link_acts, g_array_unref);
@@ -147,6 +150,7 @@ disk_add_result(PlanVm *vm, const PlanDisk *disk)
     result->format = g_strdup(disk->disk->format);
     result->path = g_strdup(disk->disk->path);
     result->size = disk->disk->size;
+    result->is_in_place = disk->in_place != NULL;
     if (disk->link && !default_link_is_obstructed(vm, disk))
         result->link = g_strdup(disk->link);
     g_ptr_array_add(vm->result->disks, result);
@@ -195,6 +199,9 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
     if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(disk, error)))
         return false;
     default_link_plan(plan, vm, disk);
+    in_place_plan(plan, vm, disk);
+    /* It is read once to compare it. */
+    plan->total_bytes += disk->in_place ? disk->disk->size : 0;
     disk_add_result(vm, disk);
     return true;
 }

@@ -107,6 +107,22 @@ must_be_stopped(const PlanVm *vm)
     return config && config->passthrough->len > 0;
 }
 
+/* What is written over where it is, and where its old content goes. */
+static JsonObject *
+disks_that_stay(const PlanVm *vm)
+{
+    JsonObject *stays = json_object_new();
+
+    for (guint i = 0; i < vm->disks->len; i++) {
+        const PlanDisk *disk = g_ptr_array_index(vm->disks, i);
+
+        if (disk->in_place)
+            json_object_set_string_member(stays, disk->disk->target,
+                                          disk->in_place->log ? disk->in_place->log : "");
+    }
+    return stays;
+}
+
 bool
 plan_wishes(const Plan *plan, PlanVm *vm, GError **error)
 {
@@ -123,6 +139,7 @@ plan_wishes(const Plan *plan, PlanVm *vm, GError **error)
     json_object_set_boolean_member(wishes, "stop", must_be_stopped(vm));
     json_object_set_boolean_member(wishes, "allow-host-access", options->allow_host_access);
     json_object_set_array_member(wishes, "networks", network_wishes(plan));
+    json_object_set_object_member(wishes, "stays", disks_that_stay(vm));
     if (present)
         json_object_set_string_member(wishes, "present", present);
     if (copy)

@@ -1,6 +1,7 @@
 /*
  * plan-steps.c - the plan in plain words
  */
+#include "restore/compare.h"
 #include "restore/plan.h"
 #include "restore/default-link.h"
 #include "writer/domain/restore-steps.h"
@@ -96,15 +97,38 @@ describe_old(Plan *plan, const PlanVm *vm)
 }
 
 static void
+describe_in_place(Plan *plan, const PlanVm *vm, const PlanDisk *disk)
+{
+    const char *name = vm->component->display_name, *target = disk->disk->target;
+    const InPlace *in_place = disk->in_place;
+
+    step(plan, "%s: disk %s: %s%s is written over where it is, only where it differs", name,
+         target, disk->is_block ? "block device " : "", disk->disk->path);
+    if (in_place->log)
+        step(plan, "%s: disk %s: what it held there goes to the roll-back log %s", name, target,
+             in_place->log);
+    else
+        step(plan, "%s: disk %s: there is no way back for what it held", name, target);
+    if (in_place->difference)
+        step(plan, "%s: disk %s: %" G_GUINT64_FORMAT " of its bytes differ", name, target,
+             in_place->difference->differ_bytes);
+}
+
+static void
 describe_disk(Plan *plan, const PlanVm *vm, const PlanDisk *disk)
 {
     const char *name = vm->component->display_name;
     g_autofree char *aside = kvss_vm_aside_path(disk->real, plan->id);
     struct stat st;
 
-    if (disk->is_block)
-        step(plan, "%s: disk %s: block device %s is written over (a device cannot be set aside)",
-             name, disk->disk->target, disk->disk->path);
+    if (disk->whole_because)
+        step(plan, "%s: disk %s: restored whole: %s", name, disk->disk->target,
+             disk->whole_because);
+    if (disk->in_place)
+        describe_in_place(plan, vm, disk);
+    else if (disk->is_block)
+        step(plan, "%s: disk %s: block device %s is written over, without a way back for what it "
+                   "holds", name, disk->disk->target, disk->disk->path);
     else if (lstat(disk->real, &st) == 0)
         step(plan, "%s: %s is set aside as %s", name, disk->real, aside);
     step(plan,

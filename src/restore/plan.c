@@ -4,6 +4,7 @@
 #include "restore/plan.h"
 #include "catalogue/documents.h"
 #include "restore/host.h"
+#include "restore/in-place.h"
 #include "restore/plan-vm.h"
 
 /* ---- life ---- */
@@ -124,6 +125,8 @@ plan_new(const KvssRestoreOptions *options, GError **error)
     if (!plan_check_copy(plan, error) || !plan_networks_check(plan, error))
         return NULL;
     if (!plan_check_conflicts(plan, error) || !plan_check_room(plan, error))
+        return NULL;
+    if (options->dry_run && options->in_place && !in_place_compare(plan, NULL, error))
         return NULL;
     if (!host_describe(plan, error))
         return NULL;

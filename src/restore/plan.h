@@ -9,6 +9,13 @@
 #include "host/domain.h"
 #include "restore/restore.h"
 
+/** A disk that is written over where it is; see in-place.h. */
+typedef struct {
+    char *log;               /* (nullable) what it held before goes there; NULL: there is no way back */
+    char *parked;            /* (nullable) what an image with a log is called meanwhile */
+    struct Difference *difference; /* (nullable) once it was compared */
+} InPlace;
+
 typedef struct {
     KvssDisk *disk;          /* of the plan's component; path and format as they will be */
     const KvssDisk *stored;  /* as the backup has it */
@@ -16,6 +23,8 @@ typedef struct {
     uint64_t data_bytes;     /* that are not known to be zero */
     bool is_block;
     bool keeps_room;         /* preallocated */
+    InPlace *in_place;       /* (nullable) NULL: restored whole */
+    char *whole_because;     /* (nullable) why it is, where --in-place was asked for */
     char *link;              /* (nullable) in the default location: will lead to it */
     GPtrArray *stale_links;  /* (nullable) char*: ours, of this disk, that will go */
     GArray *link_acts;       /* (nullable) KvssActId: what was said of these in the journal */

@@ -7,8 +7,9 @@
  *
  * The old VM is set aside, never overwritten: a running or paused one by managed
  * save, its files by a rename on the same file system, its definition in the
- * journal. A block device cannot be set aside: it is written through, and the plan
- * says so. No guest agent is called.
+ * journal. A block device cannot be set aside, and with in_place nor are images: what
+ * such a disk held goes to a roll-back log before it is written over, and only what
+ * differs is. No guest agent is called.
  */
 #pragma once
 
@@ -55,12 +56,15 @@ typedef struct {
     KvssCoordinator *host_coordinator;
 
     const char *const *vms;       /* (nullable) names or UUIDs, of other components too; NULL: all of the set */
+    const char *const *disks;     /* (nullable) targets: only these disks of the one VM; it stays registered */
     const char *to_dir;           /* (nullable) where disks and files go instead; absolute; made when absent */
     const char *as_name;          /* (nullable) one VM only: it becomes another one of this name */
     const char *const *networks;  /* (nullable) "OLD=NEW": NEW is a network or bridge of this host */
     bool allow_host_access;       /* what reaches from the definition into the host stays */
     bool start;                   /* start each VM, or resume it from its saved RAM */
-    bool keep_old;                /* what was set aside stays, and is named */
+    bool keep_old;                /* what was set aside stays, and is named; not with in_place */
+    bool in_place;                /* images that are where they go to are written over, only what differs */
+    bool no_rollback;             /* so, and block devices always, without a way back for what they held */
     bool dry_run;                 /* plan only */
 
     KvssRestoreProgress progress; /* (nullable) */
@@ -73,6 +77,8 @@ typedef struct {
     char *path;
     uint64_t size;          /* guest-visible bytes */
     uint64_t bytes_written; /* data, not holes */
+    bool is_in_place;       /* written over where it was, only what differed */
+    uint64_t bytes_differing; /* of one in place: in chunks that were not right; 0 until it was compared */
     char *link;             /* (nullable) in the default location, leads to it when it lies elsewhere */
 } KvssRestoredDisk;
 

@@ -74,6 +74,25 @@ kvss_vm_is_copy(const KvssComponent *component)
 }
 
 char *
+kvss_vm_disk_stays(const KvssComponent *component, const char *target)
+{
+    g_autoptr(JsonNode) stays = wish(component, "stays");
+
+    return g_strdup(stays && JSON_NODE_HOLDS_OBJECT(stays)
+                        ? json_object_get_string_member_with_default(json_node_get_object(stays),
+                                                                     target, NULL)
+                        : NULL);
+}
+
+static bool
+disk_stays(const KvssComponent *component, const char *target)
+{
+    g_autofree char *log = kvss_vm_disk_stays(component, target);
+
+    return log != NULL;
+}
+
+char *
 kvss_vm_real_path(const char *path)
 {
     char *resolved = realpath(path, NULL);
@@ -107,10 +126,10 @@ kvss_vm_place_of(const char *path)
 }
 
 char *
-kvss_vm_aside_path(const char *real, const char *run_id)
+kvss_vm_beside_path(const char *real, const char *what, const char *run_id)
 {
     g_autofree char *name = g_path_get_basename(real);
-    g_autofree char *path = g_strdup_printf("%s.kvss-old-%.8s", real, run_id);
+    g_autofree char *path = g_strdup_printf("%s.kvss-%s-%.8s", real, what, run_id);
     g_autofree char *folder = NULL, *sum = NULL;
 
     if (strlen(path) - strlen(real) + strlen(name) <= NAME_MAX)
@@ -118,8 +137,30 @@ kvss_vm_aside_path(const char *real, const char *run_id)
     /* The same for the same name: undo and plan compute it again. */
     folder = g_path_get_dirname(real);
     sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, name, -1);
-    return g_strdup_printf("%s/.kvss-old-%.8s-%.16s", g_str_equal(folder, "/") ? "" : folder, run_id,
-                           sum);
+    return g_strdup_printf("%s/.kvss-%s-%.8s-%.16s", g_str_equal(folder, "/") ? "" : folder, what,
+                           run_id, sum);
+}
+
+char *
+kvss_vm_aside_path(const char *real, const char *run_id)
+{
+    return kvss_vm_beside_path(real, "old", run_id);
+}
+
+/* Roll-back logs of the VM's disks: what comes back waits while there is one. */
+static void
+details_add_logs(JsonObject *details, const KvssComponent *component)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < component->disks->len; i++) {
+        const KvssDisk *disk = g_ptr_array_index(component->disks, i);
+        g_autofree char *log = kvss_vm_disk_stays(component, disk->target);
+
+        if (log && *log)
+            json_array_add_string_element(array, log);
+    }
+    json_object_set_array_member(details, "logs", array);
 }
 
 static JsonObject *
@@ -130,6 +171,7 @@ details_new(const Aside *aside)
     json_object_set_string_member(details, "uuid", aside->component->name);
     json_object_set_string_member(details, "name", aside->component->display_name);
     json_object_set_string_member(details, "run", kvss_run_id(aside->set->run));
+    details_add_logs(details, aside->component);
     return details;
 }
 
@@ -321,6 +363,7 @@ old_disks_aside(Aside *aside, const KvssDomainConfig *config, GError **error)
         const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
 
         if (kvss_vm_disk_goes_aside(aside->component, disk)
+            && !disk_stays(aside->component, disk->target)
             && !path_aside(aside, disk->source, true, error))
             return false;
     }
@@ -345,7 +388,8 @@ targets_aside(Aside *aside, GError **error)
     for (guint i = 0; i < component->disks->len; i++) {
         const KvssDisk *disk = g_ptr_array_index(component->disks, i);
 
-        if (disk->path && !target_aside(aside, disk->path, is_owned(aside, disk->path), error))
+        if (disk->path && !disk_stays(component, disk->target)
+            && !target_aside(aside, disk->path, is_owned(aside, disk->path), error))
             return false;
     }
     for (guint i = 0; i < component->files->len; i++) {

@@ -10,6 +10,8 @@
  *     "keep-old"           what is set aside stays after success
  *     "stop"               a VM that cannot be saved may be shut off without its memory (it was
  *                          said beforehand)
+ *     "stays"              {"vda":LOG}: that disk is written over where it is, so its image is
+ *                          not set aside; while LOG is there it is half old and half new
  *     "networks"           [{"from":"br0","type":"network","to":"lan"}]
  *     "allow-host-access"  what reaches into the host stays as it was stored
  *     "present"            the definition of the VM that is replaced: what it has was granted
@@ -83,5 +85,11 @@ char *kvss_vm_real_path(const char *path);
  */
 char *kvss_vm_place_of(const char *path);
 
-/** What @real is called once set aside: NAME.kvss-old-ID; .kvss-old-ID-HASH for a long NAME. Free with g_free. */
+/** The log of a disk that stays where it is ("" without one); NULL: it does not stay. Free with g_free. */
+char *kvss_vm_disk_stays(const KvssComponent *component, const char *target);
+
+/** A name beside @real: NAME.kvss-WHAT-ID; .kvss-WHAT-ID-HASH for a long NAME. Free with g_free. */
+char *kvss_vm_beside_path(const char *real, const char *what, const char *run_id);
+
+/** What @real is called once set aside: that with "old". Free with g_free. */
 char *kvss_vm_aside_path(const char *real, const char *run_id);

@@ -1,0 +1,315 @@
+"""Disks that are written over where they are: only what differs, and always with a way back."""
+import json
+import os
+import random
+import shutil
+import signal
+
+from kvsslab import Disk, Kvss, LabCase, LabError, file_hash, files_below, process_children, run, virsh, wait_until
+
+MIB = 1 << 20
+
+
+class BlockDisk(Disk):
+    """A loop device. The device is larger than the file's first part that the test looks at."""
+
+    def create(self, path):
+        super().create(path)
+        self.device = run("losetup", "--find", "--show", path).strip()
+
+    def release(self):
+        run("losetup", "-d", self.device, check=False)
+
+    def xml(self):
+        return ("<disk type='block' device='disk'><driver name='qemu' type='raw' cache='none'/><source dev='%s'/>"
+                "<target dev='%s' bus='%s'/></disk>" % (self.device, self.target, self.bus))
+
+    def hash(self):
+        run("sync", self.device)
+        return file_hash(self.device)
+
+
+class InPlaceCase(LabCase):
+
+    @staticmethod
+    def scribble(disk, *places, seed=1):
+        """Other bytes at some places of a disk: (offset, length) in MiB."""
+        for offset, length in places:
+            data = random.Random("%s %s %s" % (seed, disk.target, offset)).randbytes(int(length * MIB))
+            if disk.form == "raw":
+                with open(getattr(disk, "device", disk.path), "r+b") as file:
+                    file.seek(int(offset * MIB))
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            else:
+                source = disk.path + ".new"
+                with open(source, "wb") as file:
+                    file.write(data)
+                run("qemu-io", "-f", disk.form, "-c", "write -s %s %d %d" % (source, offset * MIB, len(data)), disk.path)
+                os.unlink(source)
+
+    def start_and_reach(self, point, *arguments, seconds=60):
+        """A restore that stands still at a test point; returns when it is there."""
+        running = self.kvss.start("restore", "latest", *arguments, "--yes", env={"KVSS_TEST_STALL": "%s:%d" % (point, seconds)})
+
+        def there():
+            if not running.is_running():
+                raise LabError("did not stand still at %s: %s" % (point, running.result()))
+            result = running.result()
+            return "standing still at '%s'" % point in result.stderr + result.stdout
+        self.addCleanup(running.process.kill)
+        wait_until("standing still at " + point, there, 60)
+        return running
+
+    def assertNoLogs(self, guest):
+        left = [path for path in files_below(guest.folder, "/var/lib/kvss") if ".kvss-" in path]
+        self.assertEqual(left, [], "left behind")
+        self.assertNothingLeft()
+
+    def disks_of(self, result, name):
+        return {disk["target"]: disk for disk in result.vm(name)["disks"]}
+
+    def damaged(self):
+        """A copy of the repository in which the largest pack has a hole."""
+        folder = self.lab.path("damaged")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.kvss.repository, folder)
+        pack = max(files_below(folder + "/data"), key=os.path.getsize)
+        os.chmod(pack, 0o600)
+        with open(pack, "r+b") as file:
+            file.seek(os.path.getsize(pack) - 3 * MIB)
+            file.write(os.urandom(2 * MIB))
+        return Kvss(self.lab, folder)
+
+
+class InPlace(InPlaceCase):
+    """Images of a VM that is off: raw, qcow2, and one that cannot be kept."""
+    cost = 60
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.off = cls.lab.guest("off", disks=[
+            Disk("vda", kind="random", content_kib=40 << 10), Disk("vdb", form="raw", kind="random", content_kib=40 << 10)]).define()
+        cls.first = cls.kvss("backup", "off")
+        cls.hashes = {disk.target: disk.hash() for disk in cls.off.disks}
+
+    def setUp(self):
+        self.assertExit(self.first, 0)
+
+    def assertRestored(self):
+        self.assertEqual({disk.target: disk.hash() for disk in self.off.disks}, self.hashes)
+        self.assertEqual(self.off.state(), "shut off")
+        self.assertNoLogs(self.off)
+
+    def test_only_what_differs(self):
+        """Few bytes changed: few are written, the images keep their place, their content is the stored one."""
+        inodes = {disk.target: os.stat(disk.path).st_ino for disk in self.off.disks}
+        for disk in self.off.disks:
+            self.scribble(disk, (1, 0.01), (20, 1), (50, 0.25))
+        plan = self.kvss("restore", "latest", "off", "--in-place", "--dry-run")
+        self.assertExit(plan, 0)
+        for target, disk in self.disks_of(plan, "off").items():
+            self.assertTrue(disk["in_place"], target)
+            self.assertTrue(1.25 * MIB <= disk["bytes_differing"] <= 2.5 * MIB, str(disk))
+        self.assertTrue(any("of its bytes differ" in step for step in plan.summary["steps"]), str(plan))
+        result = self.restore("latest", "off", "--in-place")
+        for target, disk in self.disks_of(result, "off").items():
+            self.assertTrue(1.25 * MIB <= disk["bytes_written"] <= 1.5 * MIB, str(disk))
+        self.assertEqual({disk.target: os.stat(disk.path).st_ino for disk in self.off.disks}, inodes)
+        self.assertRestored()
+
+    def test_nothing_differs(self):
+        result = self.restore("latest", "off", "--in-place")
+        self.assertEqual([disk["bytes_written"] for disk in self.disks_of(result, "off").values()], [0, 0])
+        self.assertRestored()
+
+    def test_other_size_is_restored_whole(self):
+        run("qemu-img", "resize", "-q", "-f", "raw", self.off.disk("vdb").path, "80M")
+        plan = self.kvss("restore", "latest", "off", "--in-place", "--dry-run")
+        self.assertTrue(any("disk vdb: restored whole: it differs in size" in step for step in plan.summary["steps"]), str(plan))
+        result = self.restore("latest", "off", "--in-place")
+        disks = self.disks_of(result, "off")
+        self.assertEqual({target: disk["in_place"] for target, disk in disks.items()}, {"vda": True, "vdb": False})
+        self.assertRestored()
+
+    def test_internal_snapshot_is_restored_whole(self):
+        run("qemu-img", "snapshot", "-c", "mine", self.off.disk("vda").path)
+        result = self.restore("latest", "off", "--in-place")
+        self.assertFalse(self.disks_of(result, "off")["vda"]["in_place"])
+        self.assertIn("internal snapshots", " ".join(result.summary["steps"]))
+        self.assertRestored()
+
+    def test_usage(self):
+        self.assertFailed(self.kvss("restore", "latest", "off", "--in-place", "--keep-old"), 2, "--keep-old")
+
+    def killed(self, hard):
+        """In the middle of the write, with or without the guardian: the old content is back, byte for byte."""
+        for disk in self.off.disks:
+            self.scribble(disk, (0, 40), seed=random.random())
+        before = {disk.target: disk.hash() for disk in self.off.disks}
+        running = self.start_and_reach("restore-in-place", "off", "--in-place")
+        self.assertNotIn("off", virsh("list", "--all", "--name").split(), "a VM with a half-new disk is registered")
+        self.assertFalse(os.path.exists(self.off.disk("vda").path), "a half-new image stands at its place")
+        children = process_children(running.process.pid)
+        self.assertTrue(children, "there is no guardian")
+        for pid in children if hard else []:
+            os.kill(pid, signal.SIGKILL)
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+        doctor = self.kvss("doctor")
+        self.assertExit(doctor, 0)
+        if hard:
+            self.assertIn("being written over", json.dumps(doctor.document["undone"]), "somebody else was there before")
+        self.assertEqual({disk.target: disk.hash() for disk in self.off.disks}, before)
+        self.assertEqual(self.off.state(), "shut off")
+        self.assertNoLogs(self.off)
+        self.restore("latest", "off", "--in-place")
+        self.assertRestored()
+
+    def test_killed(self):
+        self.killed(False)
+
+    def test_killed_with_its_guardian(self):
+        self.killed(True)
+
+    def test_damaged_pack(self):
+        for disk in self.off.disks:
+            self.scribble(disk, (0, 40), seed=random.random())
+        before = {disk.target: disk.hash() for disk in self.off.disks}
+        self.assertFailed(self.damaged()("restore", "latest", "off", "--in-place", "--yes"), 7, "off")
+        self.assertEqual({disk.target: disk.hash() for disk in self.off.disks}, before)
+        self.assertNoLogs(self.off)
+        self.restore("latest", "off", "--in-place")
+        self.assertRestored()
+
+
+class InPlaceRunning(InPlaceCase):
+    cost = 60
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.web = cls.lab.guest("web", disks=[Disk("vda"), Disk("vdb", form="raw")]).define().start()
+        cls.web.sh("echo old > /mnt/vda/letter; sync")
+        cls.first = cls.kvss("backup", "web")
+
+    def setUp(self):
+        self.assertExit(self.first, 0)
+        if self.web.state() != "running":
+            self.web.start()
+        self.web.sh("echo new > /mnt/vda/letter; sync")
+
+    def test_over_a_running_vm(self):
+        result = self.restore("latest", "web", "--in-place")
+        for disk in self.disks_of(result, "web").values():
+            self.assertTrue(disk["in_place"])
+            self.assertLess(disk["bytes_written"], 8 * MIB, str(disk))
+        self.assertOneInstant(self.web)
+        self.assertEqual(self.web.images()["vda"].cat("/letter").strip(), b"old")
+        self.assertFalse(self.web.has_save(), "the old VM's memory was left")
+        self.assertNoLogs(self.web)
+
+    def test_killed(self):
+        """The VM is back with its memory, and disks that fit it."""
+        secret = self.secret(self.web)
+        running = self.start_and_reach("restore-in-place", "web", "--in-place")
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+        self.assertExit(self.kvss("doctor"), 0)
+        self.web.disconnect()
+        wait_until("running", lambda: self.web.state() == "running", 20)
+        self.assertEqual(self.web.sh("cat /run/secret"), secret, "it was booted afresh")
+        self.assertEqual(self.web.sh("cat /mnt/vda/letter").strip(), "new")
+        self.assertTrue(self.web.writes(3))
+        self.assertEqual(self.web.mismatches(), [])
+        self.assertNoLogs(self.web)
+
+
+class Device(InPlaceCase):
+    """A block device: written over where it is, with a way back unless that is given up."""
+    cost = 60
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.disk = BlockDisk("vda", form="raw", kind="random", content_kib=40 << 10)
+        cls.dev = cls.lab.guest("dev", disks=[cls.disk]).define()
+        cls.addClassCleanup(cls.disk.release)
+        cls.first = cls.kvss("backup", "dev")
+        cls.stored = cls.disk.hash()
+
+    def setUp(self):
+        self.assertExit(self.first, 0)
+        self.scribble(self.disk, (0, 30), seed=random.random())
+        self.before = self.disk.hash()
+
+    def test_restored(self):
+        result = self.restore("latest", "dev")
+        self.assertEqual(self.disk.hash(), self.stored)
+        self.assertTrue(30 * MIB <= self.disks_of(result, "dev")["vda"]["bytes_written"] <= 31 * MIB, str(result))
+        self.assertTrue(any("roll-back log" in step for step in result.summary["steps"]), str(result))
+        self.assertNoLogs(self.dev)
+
+    def test_killed(self):
+        running = self.start_and_reach("restore-in-place", "dev")
+        self.assertNotEqual(self.disk.hash(), self.before, "nothing was written yet")
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+        self.assertExit(self.kvss("doctor"), 0)
+        self.assertEqual(self.disk.hash(), self.before)
+        self.assertEqual(self.dev.state(), "shut off")
+        self.assertNoLogs(self.dev)
+
+    def test_damaged_pack(self):
+        self.assertFailed(self.damaged()("restore", "latest", "dev", "--yes"), 7, "dev")
+        self.assertEqual(self.disk.hash(), self.before)
+        self.assertNoLogs(self.dev)
+
+    def test_without_a_way_back(self):
+        plan = self.kvss("restore", "latest", "dev", "--no-rollback", "--dry-run")
+        self.assertTrue(any("without a way back" in step for step in plan.summary["steps"]), str(plan))
+        self.restore("latest", "dev", "--no-rollback")
+        self.assertEqual(self.disk.hash(), self.stored)
+        self.assertNoLogs(self.dev)
+
+    def small_scratch(self, size):
+        """A configuration whose scratch-dir is a file system of its own."""
+        folder = self.lab.path("small")
+        os.makedirs(folder, exist_ok=True)
+        with open(folder + ".img", "wb") as file:
+            file.truncate(size)
+        run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", folder + ".img")
+        run("mount", "-o", "loop", folder + ".img", folder)
+        self.addCleanup(run, "umount", folder)
+        config = self.lab.path("kvss.conf")
+        with open(config, "w") as file:
+            file.write("[defaults]\nscratch-dir = %s\n" % folder)
+        return {"KVSS_CONFIG": config}, folder
+
+    def test_no_room_for_the_way_back(self):
+        """Refused before anything is written, with the bytes and the two ways out."""
+        env, _ = self.small_scratch(20 * MIB)
+        result = self.kvss("restore", "latest", "dev", "--yes", env=env)
+        self.assertFailed(result, 1, "bytes", "scratch-dir", "--no-rollback")
+        self.assertEqual(self.disk.hash(), self.before)
+        self.assertEqual(self.dev.state(), "shut off")
+        self.assertNoLogs(self.dev)
+
+    def test_room_vanishes(self):
+        """There was room, and somebody else takes it while the log is written."""
+        env, folder = self.small_scratch(64 * MIB)
+        running = self.kvss.start("restore", "latest", "dev", "--yes", env=dict(env, KVSS_TEST_STALL="restore-in-place:5"))
+        wait_until("the first batch", lambda: "standing still" in running.result().stderr, 60)
+        with open(folder + "/fill", "wb") as file:
+            try:
+                while file.write(bytes(MIB)):
+                    file.flush()
+            except OSError:
+                pass
+        self.assertFailed(running.wait(), 1, "dev", "vda")
+        self.assertEqual(self.disk.hash(), self.before)
+        os.unlink(folder + "/fill")
+        self.assertEqual([path for path in files_below(folder) if "lost+found" not in path], [])
+        self.assertNoLogs(self.dev)
