@@ -26,10 +26,11 @@ typedef struct {
 static const char *const qcow2_compat[] = { "0.10", "1.1", NULL };
 static const char *const qcow2_compression[] = { "zlib", "zstd", NULL };
 static const char *const vhd_subformat[] = { "dynamic", "fixed", NULL };
-static const char *const raw_preallocation[] = { "off", "falloc", NULL };
+static const char *const preallocation[] = { "off", "falloc", NULL };
 
 static const Option known_options[] = {
-    { "raw", "preallocation", raw_preallocation },
+    { "raw", "preallocation", preallocation },
+    { "qcow2", "preallocation", preallocation },
     { "qcow2", "compat", qcow2_compat },
     { "qcow2", "compression_type", qcow2_compression },
     { "qcow2", "lazy_refcounts", .is_boolean = true },
@@ -46,6 +47,17 @@ static const Option known_options[] = {
 };
 
 /* ---- reading ---- */
+
+/* An image without holes had its room from the start, or has needed all of it: it keeps it. */
+static void
+read_preallocation(JsonObject *info, JsonObject *options)
+{
+    gint64 size = json_object_get_int_member_with_default(info, "virtual-size", 0);
+    gint64 allocated = json_object_get_int_member_with_default(info, "actual-size", 0);
+
+    if (size > 0 && allocated >= size)
+        json_object_set_string_member(options, "preallocation", "falloc");
+}
 
 static void
 read_qcow2(JsonObject *info, JsonObject *options)
@@ -79,17 +91,8 @@ read_qcow2(JsonObject *info, JsonObject *options)
     if (json_object_has_member(data, "data-file"))
         json_object_set_string_member(options, "data_file",
                                       json_object_get_string_member(data, "data-file"));
-}
-
-static void
-read_raw(JsonObject *info, JsonObject *options)
-{
-    gint64 size = json_object_get_int_member_with_default(info, "virtual-size", 0);
-    gint64 allocated = json_object_get_int_member_with_default(info, "actual-size", 0);
-
-    /* A raw image without holes had its room from the start, and keeps it. */
-    if (size > 0 && allocated >= size)
-        json_object_set_string_member(options, "preallocation", "falloc");
+    else
+        read_preallocation(info, options);
 }
 
 static uint32_t
@@ -203,7 +206,7 @@ kvss_image_options_read(int fd, const char *format, JsonObject *info)
     if (g_str_equal(format, "qcow2"))
         read_qcow2(info, options);
     else if (g_str_equal(format, "raw"))
-        read_raw(info, options);
+        read_preallocation(info, options);
     else if (g_str_equal(format, "vpc"))
         read_vpc(fd, options);
     else if (g_str_equal(format, "vhdx"))
@@ -303,14 +306,30 @@ kvss_image_options_for_create(const char *format, const char *options, GError **
     return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
-bool
-kvss_image_options_preallocate(const char *options)
+/* A text among the options; NULL: none of that name. Free with g_free. */
+static char *
+options_text(const char *options, const char *name)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
     JsonObject *object = options_parse(parser, options ? options : "{}", NULL);
-    JsonNode *value = object ? json_object_get_member(object, "preallocation") : NULL;
+    JsonNode *value = object ? json_object_get_member(object, name) : NULL;
 
     return value && JSON_NODE_HOLDS_VALUE(value)
-           && json_node_get_value_type(value) == G_TYPE_STRING
-           && g_str_equal(json_node_get_string(value), "falloc");
+                   && json_node_get_value_type(value) == G_TYPE_STRING
+               ? json_node_dup_string(value)
+               : NULL;
+}
+
+bool
+kvss_image_options_preallocate(const char *options)
+{
+    g_autofree char *value = options_text(options, "preallocation");
+
+    return g_strcmp0(value, "falloc") == 0;
+}
+
+char *
+kvss_image_options_data_file(const char *options)
+{
+    return options_text(options, "data_file");
 }

@@ -61,8 +61,10 @@ bool kvss_image_can_create(const char *format);
 bool kvss_image_create(const char *path, const char *format, uint64_t size, const char *options,
                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/** True if @options ask for room on the file system from the start (a raw image with no holes). */
+/** True if @options ask for room on the file system from the start (an image with no holes). */
 bool kvss_image_options_preallocate(const char *options);
+/** Where an image had its data, when that was a file of its own; NULL: in itself. Free with g_free. */
+char *kvss_image_options_data_file(const char *options);
 
 /** The file system's word on a path: bytes free there for us. */
 bool kvss_image_room(const char *folder, uint64_t *out_free, GError **error)

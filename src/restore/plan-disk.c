@@ -127,6 +127,18 @@ disk_choose_format(PlanVm *vm, PlanDisk *disk)
     kvss_set_string(&disk->disk->options, NULL);
 }
 
+/* One file comes back, as an export of the image shows it: whole. */
+static void
+note_data_file(PlanVm *vm, const PlanDisk *disk)
+{
+    g_autofree char *file = kvss_image_options_data_file(disk->disk->options);
+
+    if (file)
+        g_ptr_array_add(vm->result->notes,
+                        g_strdup_printf("disk %s had its data in a file of its own, %s: it is "
+                                        "restored as one image", disk->disk->target, file));
+}
+
 static bool
 disk_count_data(Plan *plan, PlanVm *vm, PlanDisk *disk, GError **error)
 {
@@ -186,12 +198,12 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
         return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
                           "disk %s is not in the stored definition", stored->target);
     disk_choose_format(vm, disk);
+    note_data_file(vm, disk);
     if (!disk_place(plan->options, vm, disk, error))
         return false;
     disk->real = kvss_vm_place_of(disk->disk->path);
     disk->is_block = g_str_equal(disk->disk->kind, "block");
-    disk->keeps_room = !disk->is_block && g_str_equal(disk->disk->format, "raw")
-        && kvss_image_options_preallocate(disk->disk->options);
+    disk->keeps_room = !disk->is_block && kvss_image_options_preallocate(disk->disk->options);
     if (!disk->is_block
         && (!plan_check_links(disk->disk->path, plan->options->to_dir, error)
             || !plan_check_real_path(disk->real, plan->options->to_dir, error)))

@@ -65,6 +65,7 @@ test_made_again(void)
                 "\"refcount_bits\":64");
     check_again("qcow2", "extended_l2=on,cluster_size=128k,compression_type=zstd", 10 * MIB,
                 "\"extended_l2\":true");
+    check_again("qcow2", "preallocation=falloc", 3 * MIB, "falloc");
     check_again("raw", "preallocation=off", 3 * MIB, "{}");
     check_again("raw", "preallocation=falloc", 3 * MIB, "falloc");
     check_again("vpc", "subformat=fixed", 10 * MIB, "\"fixed\"");

@@ -34,6 +34,7 @@ IMAGES_OF_ALL_KINDS = [
     ("vdc", "qcow2", 11, "extended_l2=on,cluster_size=128k,compression_type=zstd"),
     ("vdd", "raw", 5, "preallocation=falloc"),
     ("vde", "raw", 13, ""),
+    ("vdi", "qcow2", 3, "preallocation=falloc,compat=0.10"),
     ("vdf", "vpc", 17, ""),
     ("vdg", "vpc", 19, "subformat=fixed,force_size=on"),
 ]
@@ -75,6 +76,12 @@ class Formats(KindCase):
         run("qemu-io", "-f", "qcow2", "-c", "write -P 7 3M 64k", top.path)
         cls.vm.disks.append(top)
         cls.base = base
+        # An image whose data is in a file of its own.
+        apart = Disk("vdj", path=cls.lab.path("folder0/apart.qcow2"))
+        cls.data = cls.lab.path("folder0/apart.data")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=" + cls.data, apart.path, "4M")
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 9 1M 1M", apart.path)
+        cls.vm.disks.append(apart)
         cls.vm.define()
 
     @staticmethod
@@ -82,10 +89,10 @@ class Formats(KindCase):
         info = disk.info()
         said = {name: info.get(name) for name in TOLD}
         said["data"] = {name: value for name, value in info.get("format-specific", {}).get("data", {}).items()
-                        if name not in ("corrupt", "bitmaps")}
+                        if name not in ("corrupt", "bitmaps", "data-file", "data-file-raw")}
         if disk.form == "vpc":
             said["vpc"] = vpc_type(disk.path)
-        if disk.form == "raw":
+        if disk.form in ("raw", "qcow2"):
             said["full"] = info["actual-size"] >= info["virtual-size"]
         return said
 
@@ -96,8 +103,10 @@ class Formats(KindCase):
         self.vm.undefine()
         for folder in glob.glob(self.lab.path("folder?")):
             shutil.rmtree(folder)
-        self.restore("latest")
+        result = self.restore("latest")
         self.assertEqual(self.vm.paths(), paths)
+        self.assertTrue(any(self.data in note for note in result.vm("kinds")["notes"]), result)
+        self.assertFalse(os.path.exists(self.data), "a data file comes back within its image")
         for disk in self.vm.disks:
             told, content = before[disk.target]
             self.assertEqual(self.told(disk), told, disk.target)
