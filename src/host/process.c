@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,11 +25,22 @@ struct KvssProcess {
     char *last_words;
 };
 
-/* Between fork and exec: only what is safe in a signal handler. */
+/*
+ * Between fork and exec: only what is safe in a signal handler. The child ends with our
+ * process, which may be killed before a journal knows of it. The kernel means the thread
+ * that made the child: those that end before the process do without.
+ */
 static void
 child_setup(gpointer data)
 {
+    const pid_t *parent = data;
+
     (void) setsid();
+    if (!parent)
+        return;
+    (void) prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != *parent)
+        _exit(127);
 }
 
 static char **
@@ -49,11 +61,13 @@ process_spawn(const char *const *argv, const KvssProcessVariable *variables, boo
     GSpawnFlags flags = G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_CLOEXEC_PIPES;
     g_autoptr(GError) problem = NULL;
     KvssProcess *process = g_new0(KvssProcess, 1);
+    pid_t self = getpid();
 
     process->stdout_fd = process->stderr_fd = -1;
     if (!keep_stdout)
         flags |= G_SPAWN_STDOUT_TO_DEV_NULL;
-    if (!g_spawn_async_with_pipes(NULL, (char **) argv, envp, flags, child_setup, NULL,
+    if (!g_spawn_async_with_pipes(NULL, (char **) argv, envp, flags, child_setup,
+                                  gettid() == self ? &self : NULL,
                                   &process->pid, NULL, keep_stdout ? &process->stdout_fd : NULL,
                                   &process->stderr_fd, &problem)) {
         bool absent = g_error_matches(problem, G_SPAWN_ERROR, G_SPAWN_ERROR_NOENT);
