@@ -11,6 +11,7 @@
 #pragma once
 
 #include "host/connection.h"
+#include "host/domain.h"
 
 #include <json-glib/json-glib.h>
 
@@ -34,5 +35,10 @@ bool kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error
 bool kvss_act_undo_link(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error);
 bool kvss_act_forward_link(JsonObject *details, KvssHost *host, GError **error);
 
+/**
+ * acts.c: waits until libvirt is done with saving or stopping @domain on behalf of a process
+ * that may have died, and has none of that before it any more. Errors: KVSS_HOST_ERROR_BUSY.
+ */
+bool kvss_act_wait_for_save(KvssDomain *domain, gint64 deadline_us, GError **error);
 /** acts.c: removes a file or a folder with all in it; links are removed, never followed. Absent: true. */
 bool kvss_act_remove_tree(const char *path, GError **error);

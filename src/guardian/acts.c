@@ -137,8 +137,8 @@ undo_job(JsonObject *details, KvssHost *host, unsigned patience_s, GError **erro
  * only just have begun to read the request of a process that died: no job counts
  * when there was none for a moment.
  */
-static bool
-wait_for_save(KvssDomain *domain, gint64 deadline_us, GError **error)
+bool
+kvss_act_wait_for_save(KvssDomain *domain, gint64 deadline_us, GError **error)
 {
     gint64 busy_us = g_get_monotonic_time();
 
@@ -171,7 +171,7 @@ undo_managed_save(JsonObject *details, KvssHost *host, unsigned patience_s, GErr
     if (!act_domain_state(details, host, &domain, &state, error))
         return false;
     if (domain && state != KVSS_DOMAIN_SAVED && state != KVSS_DOMAIN_OFF
-        && (!wait_for_save(domain, deadline_us, error)
+        && (!kvss_act_wait_for_save(domain, deadline_us, error)
             || !kvss_domain_get_state(domain, &state, NULL, error)))
         return false;
     return state != KVSS_DOMAIN_SAVED || kvss_domain_start(domain, paused, error);
