@@ -16,6 +16,7 @@ static const unsigned may_follow[SET_N_STATES] = {
     [SET_PREPARED] = TO(CREATED) | TO(ABORTED),
     [SET_CREATED] = TO(COMPLETE) | TO(ABORTED),
     [SET_RESTORING] = TO(RESTORED) | TO(ABORTED),
+    [SET_RESTORED] = TO(RESTORING), /* taken back after all */
 };
 
 static const char *const state_names[SET_N_STATES] = {
@@ -366,6 +367,15 @@ kvss_coordinator_post_restore(KvssCoordinator *c, GError **error)
     ok = round_run(c, KVSS_STEP_POST_RESTORE, error);
     enter(c, SET_RESTORED);
     return ok;
+}
+
+void
+kvss_coordinator_pre_restore_again(KvssCoordinator *c, GPtrArray *stays)
+{
+    if (c->state != SET_RESTORED)
+        return;
+    round_pre_restore_again(c, stays);
+    enter(c, SET_RESTORING);
 }
 
 void

@@ -177,6 +177,18 @@ bool kvss_coordinator_pre_restore(KvssCoordinator *coordinator, GError **error)
 bool kvss_coordinator_post_restore(KvssCoordinator *coordinator, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
+/**
+ * kvss_coordinator_pre_restore_again:
+ *
+ * After post_restore, when the old files must come back all the same: PreRestore to each
+ * writer that accepted PostRestore, which may use the new ones. Then the requester puts
+ * the old files back, and kvss_coordinator_abort() sends PostRestore with NONE to those.
+ *
+ * One that does not accept is left alone: its files must stay as they are, and it gets no
+ * further event. @stays (element-type KvssWriter, borrowed): these are added. Cannot fail.
+ */
+void kvss_coordinator_pre_restore_again(KvssCoordinator *coordinator, GPtrArray *stays);
+
 /** The result code of the first error; KVSS_S_OK if there was none. */
 KvssHresult kvss_coordinator_failure(KvssCoordinator *coordinator);
 

@@ -70,6 +70,9 @@ bool cancel_is_asked(const KvssCoordinator *c);
  */
 bool round_run(KvssCoordinator *c, KvssStepId id, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** See kvss_coordinator_pre_restore_again(). */
+void round_pre_restore_again(KvssCoordinator *c, GPtrArray *stays);
+
 /** Takes back whatever the table says must be, of everybody. Cannot fail. */
 void round_undo(KvssCoordinator *c);
 

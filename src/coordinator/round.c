@@ -321,6 +321,35 @@ round_run(KvssCoordinator *c, KvssStepId id, GError **error)
 
 /* --- back ------------------------------------------------------------------ */
 
+static bool
+is_healthy(Participant *p)
+{
+    return kvss_writer_status(p->writer, NULL) < KVSS_WS_FAILED_AT_IDENTIFY;
+}
+
+/*
+ * One after the other: that one keeps its files is no reason to stop another. Whoever said no
+ * to PostRestore uses nothing.
+ */
+void
+round_pre_restore_again(KvssCoordinator *c, GPtrArray *stays)
+{
+    g_autoptr(GPtrArray) calls = calls_new();
+    GPtrArray *all = c->estate->participants;
+
+    for (guint i = 0; i < all->len; i++) {
+        Participant *p = g_ptr_array_index(all, i);
+
+        if (!p->writer || p->last != KVSS_STEP_POST_RESTORE || !is_healthy(p))
+            continue;
+        cancel_refresh(c);
+        if (send_to_one(c, p, KVSS_STEP_PRE_RESTORE, calls, deadline_of(c, KVSS_STEP_PRE_RESTORE)))
+            continue;
+        p->last = KVSS_STEP_POST_RESTORE; /* nothing takes back what it has now */
+        g_ptr_array_add(stays, p->writer);
+    }
+}
+
 /* May it come from another thread while a call is stuck? Only the aborts promise that. */
 static bool
 may_overtake(KvssStepId id)

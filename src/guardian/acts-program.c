@@ -55,6 +55,9 @@ kvss_act_undo_program(JsonObject *details, KvssHost *host, unsigned patience_s, 
     bool ok = tell(details, event, error);
 
     /* The last event comes after good and bad: it may clean up what Abort could not. */
+    if (g_str_equal(event, "pre-restore") && !ok)
+        g_prefix_error(error, "it keeps the restored files, and the old ones stay beside them as "
+                              "NAME.kvss-old-...: it does not stop using them: ");
     if (g_str_equal(event, "abort"))
         ok = tell(details, "backup-shutdown", ok ? error : NULL) && ok;
     return ok;

@@ -6,6 +6,7 @@
  *   "abort"            then "backup-shutdown": up to PostSnapshot it may hold something
  *   "backup-shutdown"  from PostSnapshot on
  *   "post-restore"     what was to be restored was not
+ *   "pre-restore"      what was restored is about to be taken back
  *
  * The program gets what its writer would give it: the set's id, and the components
  * as they stand in the act.

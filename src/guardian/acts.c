@@ -378,6 +378,8 @@ kvss_act_describe(const KvssAct *act)
         what = detail(act->details, "path");
     if (!*what)
         what = detail(act->details, "from");
+    if (kvss_act_is_stop(act))
+        return g_strdup_printf("writer %s may use restored files", what);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     return g_strdup_printf(kinds[act->kind].describe, what);
@@ -393,7 +395,20 @@ kvss_act_urgency(const KvssAct *act)
 bool
 kvss_act_is_apart(const KvssAct *act)
 {
-    return act->kind == KVSS_ACT_PROGRAM && !kvss_act_is_last(act);
+    return act->kind == KVSS_ACT_PROGRAM && !kvss_act_is_last(act) && !kvss_act_is_stop(act);
+}
+
+bool
+kvss_act_is_stop(const KvssAct *act)
+{
+    return act->kind == KVSS_ACT_PROGRAM
+        && g_str_equal(detail(act->details, "event"), "pre-restore");
+}
+
+const char *
+kvss_act_writer(const KvssAct *act)
+{
+    return detail(act->details, "writer");
 }
 
 bool

@@ -18,10 +18,11 @@ typedef enum {
     KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
     KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
     KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did;
-                              device, inode: which file it is that we made; folder: a folder, removed if empty */
+                              device, inode: which file it is that we made; folder: a folder, removed if empty;
+                              writer (also of KVSS_ACT_ASIDE): of the host, whose file it is */
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
     KVSS_ACT_PROGRAM,      /* name, path, set_id, event, components: a host's writer that may hold its data;
-                              event: the one that lets go, see acts-program.h */
+                              event: the one that lets go, see acts-program.h; writer: see kvss_act_is_stop() */
     /* restore; "logs" of the first three: see kvss_act_check_whole() */
     KVSS_ACT_ASIDE,        /* from, to: renamed; forward: "to" is removed unless keep; memory (with uuid, name, run):
                               it is the VM's managed save image; saved: one that was there before us */
@@ -62,6 +63,14 @@ bool kvss_act_is_apart(const KvssAct *act);
  * that is told that a restore was taken back may use its files again at once.
  */
 bool kvss_act_is_last(const KvssAct *act);
+/**
+ * True if the undo asks a writer of the host to stop using restored files, before the old
+ * ones come back: acts with the same "writer" in their details wait for its yes. Whoever
+ * says no keeps the restored ones: see kvss_journal_write_stays().
+ */
+bool kvss_act_is_stop(const KvssAct *act);
+/** The writer whose files the act is about; "" for none. */
+const char *kvss_act_writer(const KvssAct *act);
 /** True if the act needs libvirt to be undone. */
 bool kvss_act_needs_host(const KvssAct *act);
 

@@ -217,6 +217,16 @@ kvss_journal_write_forward(KvssJournal *journal, GError **error)
 }
 
 bool
+kvss_journal_write_stays(KvssJournal *journal, const char *writer, const char *why, GError **error)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "stays", writer);
+    json_object_set_string_member(object, "why", why);
+    return journal_append(journal, object, JOURNAL_LENGTH_MAX, error);
+}
+
+bool
 kvss_journal_write_claim(KvssJournal *journal, const char *id, const char *name, GError **error)
 {
     JsonObject *object = json_object_new();
@@ -236,6 +246,7 @@ kvss_journal_content_clear(KvssJournalContent *content)
     g_clear_pointer(&content->uri, g_free);
     g_clear_pointer(&content->open, g_ptr_array_unref);
     g_clear_pointer(&content->claims, g_ptr_array_unref);
+    g_clear_pointer(&content->stays, g_ptr_array_unref);
 }
 
 static const char *
@@ -283,6 +294,17 @@ content_end_act(KvssJournalContent *content, uint64_t id)
     }
 }
 
+static void
+content_let_stay(KvssJournalContent *content, JsonObject *line)
+{
+    const char *writer = string_member(line, "stays");
+
+    for (guint i = content->open->len; i-- > 0;)
+        if (g_str_equal(kvss_act_writer(g_ptr_array_index(content->open, i)), writer))
+            g_ptr_array_remove_index(content->open, i);
+    g_ptr_array_add(content->stays, g_strdup(string_member(line, "why")));
+}
+
 static bool
 content_add_line(KvssJournalContent *content, JsonObject *line, GError **error)
 {
@@ -290,6 +312,8 @@ content_add_line(KvssJournalContent *content, JsonObject *line, GError **error)
         return content_add_act(content, line, error);
     if (json_object_has_member(line, "end")) {
         content_end_act(content, (uint64_t) json_object_get_int_member(line, "end"));
+    } else if (*string_member(line, "stays")) {
+        content_let_stay(content, line);
     } else if (json_object_has_member(line, "forward")) {
         content->is_forward = true;
     } else if (json_object_has_member(line, "claim")) {
@@ -337,6 +361,7 @@ kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **error)
         return false;
     content.open = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_act_free);
     content.claims = g_ptr_array_new_with_free_func(g_free);
+    content.stays = g_ptr_array_new_with_free_func(g_free);
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         g_autoptr(JsonNode) node = NULL;
         g_autoptr(GError) local = NULL;
@@ -427,11 +452,38 @@ is_skipped(const KvssAct *act, GHashTable *skip)
     return skip && g_hash_table_contains(skip, GSIZE_TO_POINTER(act->id));
 }
 
+/*
+ * Under a database that is in use no file is swapped, now or later: it may go on for days
+ * with what it has. Final when this returns true.
+ */
+static bool
+let_stay(KvssJournal *journal, const KvssAct *act, const GError *problem, GError **error)
+{
+    g_autofree char *what = kvss_act_describe(act);
+    g_autofree char *why = g_strdup_printf("%s: %s", what, problem->message);
+
+    return kvss_journal_write_stays(journal, kvss_act_writer(act), why, error);
+}
+
+/* The writer's yes; or everything of it is left as it is. @stays: writers of whom nothing is undone. */
+static bool
+finish_stop(KvssJournal *journal, const KvssAct *act, bool forward, KvssUndoTold told,
+            gpointer data, GHashTable *stays, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+
+    if (finish_act(journal, act, forward, NULL, 0, told, data, &problem))
+        return true;
+    g_hash_table_add(stays, (gpointer) kvss_act_writer(act));
+    return let_stay(journal, act, problem, error);
+}
+
 bool
 kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHashTable *skip,
                   KvssUndoTold told, gpointer data, GError **error)
 {
     g_auto(KvssJournalContent) content = { 0 };
+    g_autoptr(GHashTable) stays = g_hash_table_new(g_str_hash, g_str_equal);
     bool all = true;
 
     if (!kvss_journal_read(journal, &content, error))
@@ -440,8 +492,14 @@ kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHa
     for (guint i = 0; i < content.open->len; i++) {
         const KvssAct *act = g_ptr_array_index(content.open, i);
 
-        if (kvss_act_is_apart(act))
+        if (kvss_act_is_apart(act) || g_hash_table_contains(stays, kvss_act_writer(act)))
             continue;
+        if (kvss_act_is_stop(act) && !is_skipped(act, skip)) {
+            if (!finish_stop(journal, act, content.is_forward, told, data, stays,
+                             error && !*error ? error : NULL))
+                all = false;
+            continue;
+        }
         if (is_skipped(act, skip) || (!all && kvss_act_is_last(act))
             || !finish_act(journal, act, content.is_forward, host, patience_s, told, data,
                            error && !*error ? error : NULL))

@@ -7,6 +7,7 @@
  *   {"act":1,"kind":"freeze","details":{"uuid":"...","name":"web01"}}
  *   {"end":1}
  *   {"claim":"6f1c...","name":"web01"}
+ *   {"stays":"0a1b...","why":"writer sqlite ..."}
  *   {"forward":true}
  *
  * The process and its guardian append to it. A last line without its newline
@@ -55,6 +56,12 @@ bool kvss_journal_write_act(KvssJournal *journal, const KvssAct *act, GError **e
 bool kvss_journal_write_end(KvssJournal *journal, uint64_t act, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_journal_write_forward(KvssJournal *journal, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/**
+ * What was restored for this writer stays: no open act with that "writer" (acts.h) is undone
+ * any more, by anybody. @why: a sentence for people.
+ */
+bool kvss_journal_write_stays(KvssJournal *journal, const char *writer, const char *why,
+                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_journal_write_claim(KvssJournal *journal, const char *id, const char *name,
                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
@@ -65,6 +72,7 @@ typedef struct {
     gint64 start_us; /* since 1970; 0: not told */
     bool is_forward;
     GPtrArray *open; /* (element-type KvssAct) acts without an end, in the order they began */
+    GPtrArray *stays; /* (element-type char*) what was restored for a writer and stays, and why */
     GPtrArray *claims; /* (element-type char*) ids of what no other run may use meanwhile */
 } KvssJournalContent;
 
@@ -103,7 +111,8 @@ typedef void (*KvssUndoTold)(const KvssAct *act, bool forward, const GError *pro
  *
  * Undoes what is open, most urgent first, then last first; or, after the point
  * of no return, completes it. Ends each act that worked. Acts apart are left to
- * kvss_journal_start_apart(). True if nothing else is left.
+ * kvss_journal_start_apart(). True if nothing else is left; a writer that does not stop
+ * (kvss_act_is_stop) is told of as a problem, and what was restored for it stays.
  */
 bool kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s,
                        GHashTable *skip, KvssUndoTold told, gpointer data, GError **error)

@@ -114,6 +114,14 @@ is_anybody_waiting(Guardian *guardian)
     return false;
 }
 
+static bool
+is_anything_to_tell(Guardian *guardian)
+{
+    g_auto(KvssJournalContent) content = { 0 };
+
+    return kvss_journal_read(guardian->journal, &content, NULL) && content.stays->len > 0;
+}
+
 /* What is left stays in the journal for doctor. */
 static int
 recover_all(Guardian *guardian)
@@ -137,6 +145,9 @@ recover_all(Guardian *guardian)
         }
         g_usleep(RETRY_INTERVAL_US);
     }
+    /* Nobody reads our log: doctor tells of what was left, and removes the journal. */
+    if (is_anything_to_tell(guardian))
+        return EXIT_FAILURE;
     if (!kvss_journal_remove(guardian->journal, &error)) {
         g_warning("%s", error->message);
         return EXIT_FAILURE;

@@ -76,6 +76,14 @@ list_only(const KvssJournalContent *content, KvssRecoveryReport *report)
         g_ptr_array_add(report->found, kvss_act_describe(g_ptr_array_index(content->open, i)));
 }
 
+/* Decided by a guardian, which has nobody to tell. */
+static void
+tell_stays(const KvssJournalContent *content, KvssRecoveryReport *report)
+{
+    for (guint i = 0; i < content->stays->len; i++)
+        g_ptr_array_add(report->left, g_strdup(g_ptr_array_index(content->stays, i)));
+}
+
 static bool
 recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GError **error)
 {
@@ -88,6 +96,7 @@ recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GErr
 
     if (!journal || !kvss_journal_read(journal, &content, error))
         return false;
+    tell_stays(&content, report);
     if (dry_run) {
         list_only(&content, report);
         return true;

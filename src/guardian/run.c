@@ -285,6 +285,34 @@ kvss_run_act_undo(KvssRun *run, KvssActId id, GError **error)
     return ok;
 }
 
+/* The memory follows the journal: what was ended there is not open here any more. */
+static void
+run_forget_ended(KvssRun *run)
+{
+    g_auto(KvssJournalContent) content = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    if (!kvss_journal_read(run->journal, &content, &error)) {
+        g_warning("%s", error->message);
+        return;
+    }
+    g_mutex_lock(&run->lock);
+    g_ptr_array_set_size(run->open, 0);
+    for (guint i = 0; i < content.open->len; i++)
+        g_ptr_array_add(run->open, g_ptr_array_index(content.open, i));
+    g_mutex_unlock(&run->lock);
+    g_ptr_array_set_free_func(content.open, NULL);
+}
+
+bool
+kvss_run_let_stay(KvssRun *run, const char *writer, const char *why, GError **error)
+{
+    if (!kvss_journal_write_stays(run->journal, writer, why, error))
+        return false;
+    run_forget_ended(run);
+    return true;
+}
+
 bool
 kvss_run_point_of_no_return(KvssRun *run, GError **error)
 {
@@ -303,25 +331,6 @@ note_outcome(const KvssAct *act, bool forward, const GError *problem, gpointer d
     } else {
         g_debug("%s: %s", what, forward ? "completed" : "undone");
     }
-}
-
-/* The memory follows the journal: what was ended there is not open here any more. */
-static void
-run_forget_ended(KvssRun *run)
-{
-    g_auto(KvssJournalContent) content = { 0 };
-    g_autoptr(GError) error = NULL;
-
-    if (!kvss_journal_read(run->journal, &content, &error)) {
-        g_warning("%s", error->message);
-        return;
-    }
-    g_mutex_lock(&run->lock);
-    g_ptr_array_set_size(run->open, 0);
-    for (guint i = 0; i < content.open->len; i++)
-        g_ptr_array_add(run->open, g_ptr_array_index(content.open, i));
-    g_mutex_unlock(&run->lock);
-    g_ptr_array_set_free_func(content.open, NULL);
 }
 
 /* Where nothing else was said: what was given up before has been told. */

@@ -65,6 +65,9 @@ void kvss_run_act_end(KvssRun *run, KvssActId act);
 /** Undoes one open act now and ends it if that worked. */
 bool kvss_run_act_undo(KvssRun *run, KvssActId act, GError **error);
 
+/** What was restored for this writer stays: see kvss_journal_write_stays(). */
+bool kvss_run_let_stay(KvssRun *run, const char *writer, const char *why, GError **error);
+
 /**
  * kvss_run_arm:
  *

@@ -43,10 +43,7 @@ journal_aside(const Aside *aside, const char *from, const char *to, bool keep, G
     json_object_set_string_member(details, "from", from);
     json_object_set_string_member(details, "to", to);
     json_object_set_boolean_member(details, "keep", keep);
-    act = kvss_run_act_begin(aside->run, KVSS_ACT_ASIDE, details, error);
-    if (act)
-        g_array_append_val(aside->plan->host_acts, act);
-    return act != 0;
+    return host_journal(aside->plan, aside->host, aside->run, KVSS_ACT_ASIDE, details, &act, error);
 }
 
 static void

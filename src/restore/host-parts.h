@@ -13,6 +13,10 @@ const char *host_name(const PlanHost *host);
 /** Does one of its file sets have this path? */
 bool host_declares(const KvssComponent *live, const char *path) G_GNUC_WARN_UNUSED_RESULT;
 
+/** Journals what is about to be done for @host; @details are taken. False: then do not do it. */
+bool host_journal(Plan *plan, const PlanHost *host, KvssRun *run, KvssActKind kind,
+                  JsonObject *details, KvssActId *out_act, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /** A step of the plan, in plain words. */
 void host_say(Plan *plan, const PlanHost *host, const char *format, ...) G_GNUC_PRINTF(3, 4);
 

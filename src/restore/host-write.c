@@ -29,10 +29,7 @@ typedef struct {
 static bool
 journal(Work *work, JsonObject *details, KvssActId *out_act, GError **error)
 {
-    *out_act = kvss_run_act_begin(work->run, KVSS_ACT_FILE, details, error);
-    if (*out_act)
-        g_array_append_val(work->plan->host_acts, *out_act);
-    return *out_act != 0;
+    return host_journal(work->plan, work->host, work->run, KVSS_ACT_FILE, details, out_act, error);
 }
 
 static bool

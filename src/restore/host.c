@@ -8,9 +8,24 @@
  */
 #include "restore/host-parts.h"
 #include "base/test-point.h"
+#include "writer/writer.h"
 
 #include <errno.h>
 #include <string.h>
+
+bool
+host_journal(Plan *plan, const PlanHost *host, KvssRun *run, KvssActKind kind, JsonObject *details,
+             KvssActId *out_act, GError **error)
+{
+    PlanHostAct done = { .host = host };
+
+    if (host->writer)
+        json_object_set_string_member(details, "writer", host->writer->instance_id);
+    *out_act = done.act = kvss_run_act_begin(run, kind, details, error);
+    if (done.act)
+        g_array_append_val(plan->host_acts, done);
+    return done.act != 0;
+}
 
 /* ---- writing ---- */
 
@@ -40,8 +55,12 @@ aside_component(Plan *plan, PlanHost *host, KvssRun *run, GError **error)
 static void
 set_status(Plan *plan, KvssRestoreStatus status)
 {
-    for (guint i = 0; i < plan->hosts->len; i++)
-        ((PlanHost *) g_ptr_array_index(plan->hosts, i))->component->restore_status = status;
+    for (guint i = 0; i < plan->hosts->len; i++) {
+        PlanHost *host = g_ptr_array_index(plan->hosts, i);
+
+        if (!host->stays)
+            host->component->restore_status = status;
+    }
 }
 
 static bool
@@ -135,22 +154,71 @@ host_post_restore(Plan *plan, GError **error)
            || kvss_coordinator_post_restore(plan->options->host_coordinator, error);
 }
 
-void
-host_take_back(Plan *plan, KvssRun *run)
+/* ---- all of it taken back ---- */
+
+/* What was restored for this writer stays, and the error says so. */
+static void
+let_stay(Plan *plan, const KvssWriter *writer, KvssRun *run, GError **error)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+    g_autofree char *said = kvss_writer_failure_message((KvssWriter *) writer);
+    g_autofree char *why = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    for (guint i = 0; i < plan->hosts->len; i++) {
+        PlanHost *host = g_ptr_array_index(plan->hosts, i);
+
+        if (host->writer != writer)
+            continue;
+        host->stays = true;
+        host->component->restore_status = KVSS_RS_ALL;
+        g_string_append_printf(names, "%s%s", names->len ? ", " : "", host_name(host));
+    }
+    why = g_strdup_printf("%s: it does not stop using the restored files, so they stay, and the "
+                          "old ones are kept beside them as NAME.kvss-old-%.8s: %s",
+                          names->str, plan->id, said ? said : "it gave no reason");
+    if (!kvss_run_let_stay(run, writer->instance_id, why, &problem))
+        g_warning("%s", problem->message);
+    g_prefix_error(error, "(%s) ", why);
+}
+
+/* A database may have begun to use its new files: it is asked to stop before they go. */
+static void
+stop_writers(Plan *plan, KvssRun *run, GError **error)
+{
+    g_autoptr(GPtrArray) stays = g_ptr_array_new();
+
+    kvss_coordinator_pre_restore_again(plan->options->host_coordinator, stays);
+    for (guint i = 0; i < stays->len; i++)
+        let_stay(plan, g_ptr_array_index(stays, i), run, error);
+}
+
+/* Returns: true when the old files are back, but for those that stay. */
+static bool
+undo_acts(Plan *plan, KvssRun *run)
 {
     bool ok = true;
 
-    if (plan->hosts->len == 0)
-        return;
     for (guint i = plan->host_acts->len; i-- > 0;) {
+        const PlanHostAct *done = &g_array_index(plan->host_acts, PlanHostAct, i);
         g_autoptr(GError) problem = NULL;
 
-        if (kvss_run_act_undo(run, g_array_index(plan->host_acts, KvssActId, i), &problem))
+        if (done->host->stays || kvss_run_act_undo(run, done->act, &problem))
             continue;
         ok = false;
         g_warning("%s", problem->message);
     }
-    set_status(plan, ok ? KVSS_RS_NONE : KVSS_RS_FAILED);
+    return ok;
+}
+
+void
+host_take_back(Plan *plan, KvssRun *run, GError **error)
+{
+    if (plan->hosts->len == 0)
+        return;
+    if (has_writers(plan))
+        stop_writers(plan, run, error);
+    set_status(plan, undo_acts(plan, run) ? KVSS_RS_NONE : KVSS_RS_FAILED);
     if (has_writers(plan))
         kvss_coordinator_abort(plan->options->host_coordinator);
 }

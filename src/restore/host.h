@@ -37,11 +37,12 @@ bool host_post_restore(Plan *plan, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /**
  * host_take_back:
  *
- * After a failure, first of all: the old files are put back, and only then the writers
- * hear PostRestore, by which they may use them again. Cannot fail: what cannot be taken
- * back is the journal's.
+ * After a failure, first of all: writers that have accepted PostRestore hear PreRestore
+ * again and stop; the old files are put back; and only then the writers hear PostRestore,
+ * by which they may use them again. For one that does not stop what was restored stays,
+ * and @error says so. Cannot fail: what cannot be taken back is the journal's.
  */
-void host_take_back(Plan *plan, KvssRun *run);
+void host_take_back(Plan *plan, KvssRun *run, GError **error);
 
 /**
  * host_tell_kept:

@@ -98,7 +98,7 @@ plan_new(const KvssRestoreOptions *options, GError **error)
     plan->id = g_uuid_string_random();
     plan->vms = g_ptr_array_new_with_free_func(plan_vm_free);
     plan->hosts = g_ptr_array_new_with_free_func(host_free);
-    plan->host_acts = g_array_new(FALSE, FALSE, sizeof(KvssActId));
+    plan->host_acts = g_array_new(FALSE, FALSE, sizeof(PlanHostAct));
     plan->host_folders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     plan->ours = host_ours(options);
     plan->steps = g_ptr_array_new_with_free_func(g_free);

@@ -56,6 +56,7 @@ typedef struct {
     KvssComponent *live;       /* (nullable) what it declares now; the writer's */
     KvssComponent *component;  /* for the coordinator, which takes it; borrowed after that */
     bool component_is_taken;
+    bool stays;                /* its writer does not let go of what was restored */
     GPtrArray *files;          /* PlanFile; path is where it goes */
     GHashTable *kept;          /* folder (char*) -> how many old files stay there for good */
     KvssRestoredComponent *result;
@@ -68,13 +69,19 @@ typedef struct {
     char *to;
 } PlanNetwork;
 
+/** Something that was done for a component. */
+typedef struct {
+    uint64_t act;             /* KvssActId */
+    const PlanHost *host;
+} PlanHostAct;
+
 typedef struct {
     const KvssRestoreOptions *options;
     GPtrArray *networks;      /* PlanNetwork */
     char *id;                 /* of the run; known beforehand for the names of files set aside */
     GPtrArray *vms;           /* PlanVm */
     GPtrArray *hosts;         /* PlanHost */
-    GArray *host_acts;        /* KvssActId: what was done for these, in order */
+    GArray *host_acts;        /* PlanHostAct, in order */
     unsigned host_number;     /* of the next new file's own name of ours */
     GHashTable *host_folders; /* char*: those that files of the set go to */
     GHashTable *ours;         /* see Walk: what no restore of files may take away under itself */

@@ -300,7 +300,7 @@ run_with_journal(Plan *plan, KvssCoordinator *coordinator, KvssRun *run,
         && run_complete(plan, run, result, error);
 
     if (!ok) {
-        host_take_back(plan, run);
+        host_take_back(plan, run, error);
         mark_all_failed(plan);
         kvss_coordinator_abort(coordinator);
         run_take_back(run, error);

@@ -45,8 +45,9 @@ static const Move moves[KVSS_EVENT_N] = {
                                | AFTER(PREPARE_FOR_SNAPSHOT) | AFTER(FREEZE) | AFTER(THAW)
                                | AFTER(ABORT),
                            true, KVSS_WS_UNKNOWN, KVSS_WS_UNKNOWN },
-    [KVSS_EVENT_PRE_RESTORE] = { NOTHING | AFTER(IDENTIFY), false, KVSS_WS_STABLE,
-                                 KVSS_WS_FAILED_AT_PRE_RESTORE },
+    /* Again after PostRestore, when what it has begun to use is taken from it. */
+    [KVSS_EVENT_PRE_RESTORE] = { NOTHING | AFTER(IDENTIFY) | AFTER(POST_RESTORE), false,
+                                 KVSS_WS_STABLE, KVSS_WS_FAILED_AT_PRE_RESTORE },
     /* Also after a failed PreRestore: it puts back what was set aside. */
     [KVSS_EVENT_POST_RESTORE] = { AFTER(PRE_RESTORE), true, KVSS_WS_STABLE,
                                   KVSS_WS_FAILED_AT_POST_RESTORE },

@@ -880,6 +880,45 @@ test_restore(gconstpointer data)
     }
 }
 
+/*
+ * "db" says no to PostRestore, "web" has said yes: before the old files come back web hears
+ * PreRestore again. Where it refuses that, it keeps what it has and hears nothing more.
+ */
+static void
+test_restore_again(gconstpointer data)
+{
+    bool refuses = GPOINTER_TO_INT(data);
+    g_autoptr(Fixture) f = fixture_new(2, 1, 0);
+    g_autoptr(GPtrArray) stays = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *web = NULL, *db = NULL;
+
+    g_assert_true(fixture_select_all(f, &error));
+    script_refuse(f->writer_script[1], "PostRestore", 0, KVSS_E_WRITERERROR_NONRETRYABLE);
+    g_assert_true(kvss_coordinator_pre_restore(f->c, &error));
+    kvss_coordinator_pre_restore_again(f->c, stays); /* not yet: does nothing */
+    for (guint i = 0; i < f->set->components->len; i++)
+        ((KvssComponent *) g_ptr_array_index(f->set->components, i))->restore_status = KVSS_RS_ALL;
+    g_assert_false(kvss_coordinator_post_restore(f->c, &error));
+    if (refuses)
+        script_refuse(f->writer_script[0], "PreRestore", 0, KVSS_E_WRITERERROR_RETRYABLE);
+    kvss_coordinator_pre_restore_again(f->c, stays);
+    g_assert_cmpuint(stays->len, ==, refuses);
+    if (refuses)
+        g_assert_true(g_ptr_array_index(stays, 0) == f->writer[0]);
+    for (guint i = 0; i < f->set->components->len; i++)
+        ((KvssComponent *) g_ptr_array_index(f->set->components, i))->restore_status = KVSS_RS_NONE;
+    kvss_coordinator_abort(f->c);
+    kvss_coordinator_abort(f->c);
+    web = script_history(f->writer_script[0]);
+    db = script_history(f->writer_script[1]);
+    g_assert_cmpstr(web, ==, refuses ? "Identify PreRestore PostRestore PreRestore"
+                                     : "Identify PreRestore PostRestore PreRestore PostRestore");
+    g_assert_cmpstr(db, ==, "Identify PreRestore PostRestore");
+    fixture_end(f);
+    fixture_settle(f);
+}
+
 /* --- the list ----------------------------------------------------------------------------- */
 
 static void
@@ -945,5 +984,7 @@ main(int argc, char **argv)
     for (guint i = 0; i < G_N_ELEMENTS(lates); i++)
         add_late(&lates[i]);
     g_test_add_func("/lie", test_lie);
+    g_test_add_data_func("/restore-again/stops", GINT_TO_POINTER(false), test_restore_again);
+    g_test_add_data_func("/restore-again/refuses", GINT_TO_POINTER(true), test_restore_again);
     return g_test_run();
 }

@@ -88,9 +88,9 @@ model_allows(const WriterModel *m, KvssEvent event, int restore_steps)
     case KVSS_EVENT_ABORT:
         return !m->is_shut_down && !m->is_restore && m->progress <= BEFORE_POST_SNAPSHOT;
     case KVSS_EVENT_PRE_RESTORE:
-        return !is_over && !m->is_failed && !m->is_restore && m->progress <= 1;
+        return !is_over && !m->is_failed && restore_steps % 2 == 0 && m->progress <= 1;
     case KVSS_EVENT_POST_RESTORE:
-        return !is_over && restore_steps == 1;
+        return !is_over && restore_steps % 2 == 1;
     default:
         return !is_over && !m->is_failed && !m->is_restore && m->progress == place_of(event);
     }

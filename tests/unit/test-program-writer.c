@@ -829,7 +829,21 @@ test_in_use(void)
     f->c = kvss_coordinator_new();
 }
 
-/* A restore that was taken back after "all": the program is told so, last. */
+/* A file of a restore, for a writer. */
+static char *
+new_file(Journal *j, const char *name, const char *writer)
+{
+    char *path = g_build_filename(j->state, name, NULL);
+    JsonObject *details = json_object_new();
+
+    json_object_set_string_member(details, "path", path);
+    json_object_set_string_member(details, "writer", writer);
+    g_assert_cmpuint(kvss_run_act_begin(j->run, KVSS_ACT_FILE, details, NULL), !=, 0);
+    g_assert_true(g_file_set_contents(path, "new", -1, NULL));
+    return path;
+}
+
+/* A restore that was taken back after "all": the program must stop first, and is told so last. */
 static void
 test_restore_taken_back(gconstpointer data)
 {
@@ -848,9 +862,40 @@ test_restore_taken_back(gconstpointer data)
     told = get(f, "told");
     last = get(f, "input-post-restore");
     g_assert_cmpstr(told, ==, is_final ? "identify\npre-restore\npost-restore\n"
-                                       : "identify\npre-restore\npost-restore\npost-restore\n");
+                                       : "identify\npre-restore\npost-restore\n"
+                                         "pre-restore\npost-restore\n");
     g_assert_nonnull(strstr(last, is_final ? "\"restore_status\":\"all\""
                                            : "\"restore_status\":\"none\""));
+    f->set->run = NULL;
+    g_clear_pointer(&f->c, kvss_coordinator_free);
+    journal_end(&j);
+    f->c = kvss_coordinator_new();
+}
+
+/* It does not stop: what was restored for it stays, for good, and what is another's goes. */
+static void
+test_restore_stays(void)
+{
+    g_autoptr(Fixture) f = fixture_new(1);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *told = NULL;
+    g_autofree char *its = NULL, *other = NULL;
+    Journal j;
+
+    journal_begin(&j, f);
+    g_assert_true(restore(f, &error));
+    its = new_file(&j, "its", f->writer->instance_id);
+    other = new_file(&j, "other", "another");
+    misbehave(f, "pre-restore", "echo in use >&2\nexit 75\n");
+    g_test_expect_message("kvss-guardian", G_LOG_LEVEL_WARNING, "*keeps the restored files*in use*");
+    g_assert_true(kvss_run_finish(j.run, &error));
+    g_test_assert_expected_messages();
+    g_assert_no_error(error);
+    told = get(f, "told");
+    g_assert_cmpstr(told, ==, "identify\npre-restore\npost-restore\npre-restore\n");
+    g_assert_true(g_file_test(its, G_FILE_TEST_EXISTS));
+    g_assert_false(g_file_test(other, G_FILE_TEST_EXISTS));
+    (void) g_unlink(its);
     f->set->run = NULL;
     g_clear_pointer(&f->c, kvss_coordinator_free);
     journal_end(&j);
@@ -909,6 +954,7 @@ main(int argc, char **argv)
                          test_restore_taken_back);
     g_test_add_data_func("/program-writer/restore-taken-back", GINT_TO_POINTER(false),
                          test_restore_taken_back);
+    g_test_add_func("/program-writer/restore-stays", test_restore_stays);
     g_test_add_func("/program-writer/end-unseen", test_end_unseen);
     return g_test_run();
 }

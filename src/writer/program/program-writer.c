@@ -9,6 +9,8 @@
  *
  *   PreRestore ───────────────────▶ the point of no return
  *        act: post-restore, "none"
+ *             PostRestore ────────▶ the same, or PreRestore again
+ *                  act: pre-restore
  *
  * Abort and BackupShutdown are that act undone, and nothing else: whoever comes first,
  * this writer, the end of the run or the guardian, the program hears it once.
@@ -37,6 +39,7 @@ typedef struct {
     GMutex ending;          /* Abort may come from two threads */
     KvssRun *run;           /* (nullable) of the act */
     KvssActId act;          /* what ends the events; 0: none */
+    KvssActId stop;         /* what lets go of restored files; 0: it uses none */
     bool is_armed;
     gint64 freeze_us;       /* monotonic: Freeze was sent */
 } ProgramWriter;
@@ -179,24 +182,31 @@ program_identify(KvssWriter *writer, GCancellable *cancellable, GError **error)
 
 /* ---- the act ---- */
 
-/* From now on whoever undoes the run sends @event; what was to be sent before is not any more. */
-static bool
-keep_act(ProgramWriter *self, KvssSnapshotSet *set, KvssEvent event, GError **error)
+static JsonObject *
+details_new(ProgramWriter *self, KvssSnapshotSet *set, KvssEvent event)
 {
-    JsonObject *details;
-    KvssActId before = self->act, act;
     const char *status = event == KVSS_EVENT_POST_RESTORE ? "none" : NULL;
+    JsonObject *details = json_object_new();
 
-    if (!set->run)
-        return true;
-    details = json_object_new();
     json_object_set_string_member(details, "name", self->file);
     json_object_set_string_member(details, "path", self->path);
     json_object_set_string_member(details, "set_id", set->id);
     json_object_set_string_member(details, "event", request_event_name(event));
+    json_object_set_string_member(details, "writer", self->writer.instance_id);
     json_object_set_array_member(details, "components",
                                  request_components_for_undo(&self->writer, status));
-    act = kvss_run_act_begin(set->run, KVSS_ACT_PROGRAM, details, error);
+    return details;
+}
+
+/* From now on whoever undoes the run sends @event; what was to be sent before is not any more. */
+static bool
+keep_act(ProgramWriter *self, KvssSnapshotSet *set, KvssEvent event, GError **error)
+{
+    KvssActId before = self->act, act;
+
+    if (!set->run)
+        return true;
+    act = kvss_run_act_begin(set->run, KVSS_ACT_PROGRAM, details_new(self, set, event), error);
     if (!act)
         return false; /* the one before stands */
     g_mutex_lock(&self->ending); /* Abort may have overtaken us */
@@ -373,23 +383,87 @@ program_backup_shutdown(KvssWriter *writer, KvssSnapshotSet *set)
 
 /* ---- restore ---- */
 
+/* What it uses is taken from it. That it keeps it, where it says no, is the requester's to note. */
+static bool
+stop(ProgramWriter *self, GError **error)
+{
+    KvssActId act = self->stop;
+    GError *problem = NULL;
+
+    self->stop = 0;
+    return kvss_run_act_undo(self->run, act, &problem) || throw_call(self, problem, error);
+}
+
 static bool
 program_pre_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
     ProgramWriter *self = (ProgramWriter *) writer;
 
+    if (self->stop)
+        return stop(self, error);
     return claim(self, set, error) && keep_act(self, set, KVSS_EVENT_POST_RESTORE, error)
            && call(self, KVSS_EVENT_PRE_RESTORE, set, error);
 }
 
+static guint
+count_status(const KvssWriter *writer, KvssRestoreStatus status)
+{
+    g_autoptr(GPtrArray) components = chosen(writer);
+    guint n = 0;
+
+    for (guint i = 0; i < components->len; i++)
+        n += ((KvssComponent *) g_ptr_array_index(components, i))->restore_status == status;
+    return n;
+}
+
+static bool
+gets_files(const KvssWriter *writer)
+{
+    return count_status(writer, KVSS_RS_ALL) > 0;
+}
+
+/* The old files are back, all of them. */
+static bool
+is_taken_back(const KvssWriter *writer)
+{
+    g_autoptr(GPtrArray) components = chosen(writer);
+
+    return count_status(writer, KVSS_RS_NONE) == components->len;
+}
+
+/* Whoever comes first, this or the undo of the run, the program hears it once. */
+static bool
+end_restore(ProgramWriter *self, GError **error)
+{
+    GError *problem = NULL;
+
+    return kvss_run_act_undo(self->run, self->act, &problem) || throw_call(self, problem, error);
+}
+
 /*
  * The act stays: when this fails, when another writer does, or when we die before the
- * point of no return, the old files come back, and the undo of the run says "none".
+ * point of no return, the old files come back, and the undo of the run says "none". Who
+ * has taken the new ones into use must let go of them before; who says no has not.
  */
 static bool
 program_post_restore(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
-    return call((ProgramWriter *) writer, KVSS_EVENT_POST_RESTORE, set, error);
+    ProgramWriter *self = (ProgramWriter *) writer;
+
+    if (is_taken_back(writer) && self->act)
+        return end_restore(self, error);
+    if (set->run && gets_files(writer)) {
+        self->stop = kvss_run_act_begin(set->run, KVSS_ACT_PROGRAM,
+                                        details_new(self, set, KVSS_EVENT_PRE_RESTORE), error);
+        if (!self->stop)
+            return false;
+    }
+    if (call(self, KVSS_EVENT_POST_RESTORE, set, error))
+        return true;
+    if (self->stop)
+        kvss_run_act_end(self->run, self->stop);
+    self->stop = 0;
+    return false;
 }
 
 /* ---- making ---- */
