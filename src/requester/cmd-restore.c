@@ -78,15 +78,22 @@ confirm(KvssRequester *requester, KvssHost *host, const KvssBackup *backup, cons
         GError **error)
 {
     g_autofree char *names = NULL, *when = NULL, *plain = NULL;
+    g_autofree char *disks = NULL, *plain_disks = NULL;
 
     if (requester->options->yes || requester->options->dry_run || requester->options->as ||
+        (requester->options->to && kvss_options_count(requester->options->disk) > 0) ||
         !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
         return true;
     names = existing_vms(host, backup, vms, !requester->options->to);
     if (!names)
         return true;
     plain = kvss_plain(names);
+    disks = kvss_options_count(requester->options->disk) > 0
+        ? g_strjoinv(", ", (char **) kvss_options_list(requester->options->disk)) : NULL;
+    plain_disks = disks ? kvss_plain(disks) : NULL;
     when = kvss_time_text(backup->manifest->time_us);
+    if (plain_disks)
+        fprintf(stderr, "disk %s of ", plain_disks);
     fprintf(stderr, "%s will be replaced by the backup of %s. Go on? [y/N] ", plain, when);
     fflush(stderr);
     if (answer_is_yes())
@@ -217,7 +224,7 @@ static void
 print_vm(const KvssRestoredVm *vm)
 {
     kvss_print("%s%s%s: %s\n", vm->name, vm->copy_of ? ", a copy of " : "",
-               vm->copy_of ? vm->copy_of : "", vm->state ? vm->state : "?");
+               vm->copy_of ? vm->copy_of : "", vm->state ? vm->state : "not on this host");
     for (guint i = 0; i < vm->disks->len; i++) {
         const KvssRestoredDisk *disk = g_ptr_array_index(vm->disks, i);
         g_autofree char *size = kvss_size_text(disk->size);
@@ -380,6 +387,23 @@ name_vms(KvssRequester *requester, const char *const *vms, GError **error)
         g_prefix_error(error, "%s: ", names);
 }
 
+/* A single disk changes nothing about its VM. */
+static bool
+check_disk_words(const KvssOptions *options, GError **error)
+{
+    if (options->as || kvss_options_count(options->network) > 0)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--disk leaves the VM's definition as it is: not with --as, --network");
+    if (options->to && (options->start || options->in_place))
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--disk with --to writes a file beside the VM: not with %s",
+                          options->start ? "--start" : "--in-place");
+    if (kvss_options_count(options->words) > 2)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--disk is about the disks of one VM: name one VM");
+    return true;
+}
+
 /* What can be told from the words alone, before a password is asked for. */
 static bool
 check_words(const KvssOptions *options, GError **error)
@@ -392,6 +416,8 @@ check_words(const KvssOptions *options, GError **error)
     if (options->in_place && options->keep_old)
         return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
                           "--keep-old keeps what --in-place writes over: give one of them");
+    if (kvss_options_count(options->disk) > 0 && !check_disk_words(options, error))
+        return false;
     for (; *networks; networks++) {
         const char *equals = strrchr(*networks, '=');
 
@@ -408,10 +434,12 @@ check_one_chosen(const KvssOptions *options, const KvssBackup *backup, GError **
 {
     guint all = backup->manifest->vms->len + backup->manifest->components->len;
 
-    if (!options->as || kvss_options_count(options->words) > 1 || all == 1)
+    if ((!options->as && kvss_options_count(options->disk) == 0)
+        || kvss_options_count(options->words) > 1 || all == 1)
         return true;
     return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
-                      "--as gives one VM another name: say which one of the backup's %u", all);
+                      "%s is about one VM: say which one of the backup's %u",
+                      options->as ? "--as" : "--disk", all);
 }
 
 static int
@@ -426,6 +454,7 @@ restore(KvssRequester *requester, const char *to_dir, GError **error)
         .state_dir = requester->config->state_dir,
         .scratch_dir = requester->config->scratch_dir,
         .vms = words[1] ? words + 1 : NULL,
+        .disks = kvss_options_count(options->disk) > 0 ? kvss_options_list(options->disk) : NULL,
         .to_dir = to_dir,
         .as_name = options->as,
         .networks = kvss_options_list(options->network),

@@ -49,7 +49,7 @@ static const KvssOption backup_options[] = {
 static const KvssOption restore_options[] = {
     { "to", 0, TEXT(to), "DIR", "put the disks there", false },
     { "as", 0, TEXT(as), "NAME", "a copy: another VM of this name, the old one stays", false },
-    { "disk", 0, LIST(disk), "TARGET", "this disk only", true },
+    { "disk", 0, LIST(disk), "TARGET", "this disk only", false },
     { "network", 0, LIST(network), "OLD=NEW", "connect to another network", false },
     { "allow-host-access", 0, FLAG(allow_host_access), NULL, "keep what reaches into the host",
       false },

@@ -200,8 +200,9 @@ check_way_back(const PlanVm *vm, const PlanDisk *disk, GError **error)
 static bool
 check_vm(PlanOthers *others, const PlanVm *vm, GError **error)
 {
-    if (!check_old(vm, error) || !check_identity(others, vm, error)
-        || !check_other_disks(vm, error))
+    if (!vm->is_beside
+        && (!check_old(vm, error) || !check_identity(others, vm, error)
+            || !check_other_disks(vm, error)))
         return false;
     for (guint i = 0; i < vm->disks->len; i++) {
         const PlanDisk *disk = g_ptr_array_index(vm->disks, i);

@@ -110,6 +110,8 @@ disk_place(const KvssRestoreOptions *options, PlanVm *vm, PlanDisk *disk, GError
 {
     if (options->to_dir)
         return disk_place_elsewhere(options, vm, disk);
+    if (options->disks)
+        return plan_disk_as_present(vm, disk, error);
     return vm->copy_of ? disk_place_beside(vm, disk, error) : disk_place_where_it_was(disk, error);
 }
 
@@ -204,13 +206,15 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
     disk->real = kvss_vm_place_of(disk->disk->path);
     disk->is_block = g_str_equal(disk->disk->kind, "block");
     disk->keeps_room = !disk->is_block && kvss_image_options_preallocate(disk->disk->options);
-    if (!disk->is_block
+    /* This host's own definition may name any path. */
+    if (!disk->is_block && !(plan->options->disks && !plan->options->to_dir)
         && (!plan_check_links(disk->disk->path, plan->options->to_dir, error)
             || !plan_check_real_path(disk->real, plan->options->to_dir, error)))
         return false;
     if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(disk, error)))
         return false;
-    default_link_plan(plan, vm, disk);
+    if (!plan->options->disks)
+        default_link_plan(plan, vm, disk);
     in_place_plan(plan, vm, disk);
     /* It is read once to compare it. */
     plan->total_bytes += disk->in_place ? disk->disk->size : 0;

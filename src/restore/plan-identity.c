@@ -136,6 +136,8 @@ plan_wishes(const Plan *plan, PlanVm *vm, GError **error)
     if (vm->copy_of && !copy)
         return false;
     json_object_set_boolean_member(wishes, "keep-old", options->keep_old);
+    json_object_set_boolean_member(wishes, "only-disks", options->disks != NULL);
+    json_object_set_boolean_member(wishes, "beside", vm->is_beside);
     json_object_set_boolean_member(wishes, "stop", must_be_stopped(vm));
     json_object_set_boolean_member(wishes, "allow-host-access", options->allow_host_access);
     json_object_set_array_member(wishes, "networks", network_wishes(plan));

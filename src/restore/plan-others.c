@@ -93,13 +93,14 @@ others_add_config(PlanOthers *others, const KvssDomainConfig *config, bool with_
     plan_others_add(others, config->nvram, config->name);
 }
 
+/* A VM beside which a disk is written is in the way like any other. */
 static bool
 is_chosen(const Plan *plan, const char *uuid)
 {
     for (guint i = 0; i < plan->vms->len; i++) {
         const PlanVm *vm = g_ptr_array_index(plan->vms, i);
 
-        if (g_ascii_strcasecmp(vm->component->name, uuid) == 0)
+        if (!vm->is_beside && g_ascii_strcasecmp(vm->component->name, uuid) == 0)
             return true;
     }
     return false;

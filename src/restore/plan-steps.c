@@ -83,7 +83,7 @@ describe_old(Plan *plan, const PlanVm *vm)
 {
     const char *name = vm->component->display_name;
 
-    if (!vm->old)
+    if (!vm->old || plan->options->disks)
         return;
     if (wishes(vm, "stop"))
         step(plan, "%s: it is %s and its memory cannot be saved: it is shut off", name,
@@ -193,6 +193,12 @@ describe_end(Plan *plan, const PlanVm *vm)
     const char *name = vm->component->display_name;
     bool has_state = kvss_component_find_file(vm->component, "state.save") != NULL;
 
+    if (plan->options->disks) {
+        step(plan, "%s: %s", name, vm->is_beside ? "the VM is not touched" : "stays registered as it is");
+        if (plan->options->start)
+            step(plan, "%s: started", name);
+        return;
+    }
     step(plan, "%s: registered, %s", name,
          has_state ? "saved: it starts where it was" : "shut off");
     if (plan->options->start)

@@ -181,8 +181,11 @@ plan_vm_fill(Plan *plan, PlanVm *vm, GError **error)
     if (!g_uuid_string_is_valid(vm->vm->component->name))
         return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
                           "'%s' is no UUID of a VM", vm->vm->component->name);
-    if (!plan_old(plan, vm, error) || !plan_definition(plan, vm, error))
+    /* Beside the VM: it is none of the restore's business. */
+    if ((!vm->is_beside && !plan_old(plan, vm, error)) || !plan_definition(plan, vm, error))
         return false;
+    if (plan->options->disks)
+        return plan_some_disks(plan, vm, error);
     for (guint i = 0; i < disks->len; i++) {
         if (!plan_disk(plan, vm, g_ptr_array_index(disks, i), error))
             return false;
@@ -204,6 +207,7 @@ plan_vm(Plan *plan, const KvssManifestVm *stored, GError **error)
     vm->files = g_ptr_array_new_with_free_func(g_free);
     vm->remarks = g_ptr_array_new_with_free_func(g_free);
     vm->component = plan_component_new(plan->options, component);
+    vm->is_beside = plan->options->disks && plan->options->to_dir;
     vm->copy_of = plan->options->as_name ? component->display_name : NULL;
     vm->result = kvss_restored_vm_new(vm->component->display_name, vm->component->name);
     kvss_set_string(&vm->result->copy_of, vm->copy_of);

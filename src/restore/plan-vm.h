@@ -23,6 +23,13 @@ void plan_note_missing(const PlanVm *vm);
 /** Adds all carried files; the disks were added before. plan-file.c. */
 bool plan_files(Plan *plan, PlanVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* plan-some-disks.c */
+
+/** In place of all the rest, when only some disks were asked for; the definition was read before. */
+bool plan_some_disks(Plan *plan, PlanVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/** Gives @disk the place and the format that it has in the VM that is here. */
+bool plan_disk_as_present(PlanVm *vm, PlanDisk *disk, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* plan-identity.c */
 
 /** Errors: INVALID, for what libvirt or a person could not tell from something else. */

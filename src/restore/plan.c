@@ -89,6 +89,16 @@ plan_check_copy(const Plan *plan, GError **error)
                       "components)", plan->vms->len, plan->hosts->len);
 }
 
+static bool
+plan_check_some_disks(const Plan *plan, GError **error)
+{
+    if (!plan->options->disks || (plan->vms->len == 1 && plan->hosts->len == 0))
+        return true;
+    return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                      "single disks are of one VM: say which (the choice holds %u VMs and %u other "
+                      "components)", plan->vms->len, plan->hosts->len);
+}
+
 Plan *
 plan_new(const KvssRestoreOptions *options, GError **error)
 {
@@ -122,7 +132,7 @@ plan_new(const KvssRestoreOptions *options, GError **error)
                    "the backup holds no VM");
         return NULL;
     }
-    if (!plan_check_copy(plan, error) || !plan_networks_check(plan, error))
+    if (!plan_check_some_disks(plan, error) || !plan_check_copy(plan, error) || !plan_networks_check(plan, error))
         return NULL;
     if (!plan_check_conflicts(plan, error) || !plan_check_room(plan, error))
         return NULL;

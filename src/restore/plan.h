@@ -42,6 +42,7 @@ typedef struct {
     KvssDomainConfig *config; /* of the stored definition */
     KvssDomain *old;          /* (nullable) the VM that is replaced */
     KvssDomainState old_state;
+    bool is_beside;           /* only disks, into files beside the VM: old is NULL, whether it is here or not */
     const char *copy_of;      /* (nullable) with --as: the name of the VM that it is a copy of */
     GPtrArray *disks;         /* PlanDisk */
     GPtrArray *files;         /* PlanFile: NVRAM, TPM, saved state */

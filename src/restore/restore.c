@@ -338,9 +338,11 @@ vms_look(Plan *plan, KvssRestoreResult *result)
             = kvss_host_find_domain(options->host, vm->component->name, NULL);
         KvssDomainState state;
 
+        if (!domain && vm->is_beside)
+            g_clear_pointer(&vm->result->state, g_free);
         if (!domain)
             continue;
-        if (options->start)
+        if (options->start && !vm->is_beside)
             vm_start(domain, result);
         if (!kvss_domain_get_state(domain, &state, NULL, NULL))
             continue;

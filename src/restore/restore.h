@@ -92,7 +92,7 @@ typedef struct {
 typedef struct {
     char *name, *uuid;
     char *copy_of;          /* (nullable) with as_name: the VM that this is a copy of */
-    char *state;            /* libvirt's word, or "saved"; with dry_run as it will be */
+    char *state;            /* libvirt's word, or "saved"; with dry_run as it will be; NULL: not on this host */
     GPtrArray *disks;       /* KvssRestoredDisk */
     GPtrArray *networks;    /* KvssRestoredNetwork */
     GPtrArray *notes;       /* char*: what a person should know */

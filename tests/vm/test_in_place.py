@@ -5,7 +5,7 @@ import random
 import shutil
 import signal
 
-from kvsslab import Disk, Kvss, LabCase, LabError, file_hash, files_below, process_children, run, virsh, wait_until
+from kvsslab import Disk, Image, Kvss, LabCase, LabError, file_hash, files_below, process_children, run, virsh, wait_until
 
 MIB = 1 << 20
 
@@ -313,3 +313,181 @@ class Device(InPlaceCase):
         os.unlink(folder + "/fill")
         self.assertEqual([path for path in files_below(folder) if "lost+found" not in path], [])
         self.assertNoLogs(self.dev)
+
+
+class SingleDisks(InPlaceCase):
+    """--disk: only some disks of a VM, which stays registered."""
+    cost = 60
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.two = cls.lab.guest("two", disks=[
+            Disk("vda", kind="random", content_kib=40 << 10), Disk("vdb", form="raw", kind="random", content_kib=40 << 10)]).define()
+        cls.other = cls.lab.guest("other", disks=[Disk("vda", form="raw", kind="random", content_kib=100)]).define()
+        cls.first = cls.kvss("backup", "two", "other")
+        cls.hashes = {disk.target: disk.hash() for disk in cls.two.disks}
+
+    def setUp(self):
+        self.assertExit(self.first, 0)
+        for disk in self.two.disks:
+            self.scribble(disk, (0, 30), seed=random.random())
+        self.before = {disk.target: disk.hash() for disk in self.two.disks}
+        self.xml = virsh("dumpxml", "two")
+
+    def assertOnly(self, result, **expected):
+        """These disks are the stored ones; all else is as it was."""
+        if result:
+            self.assertEqual(set(self.disks_of(result, "two")), set(expected))
+        self.assertEqual({disk.target: disk.hash() for disk in self.two.disks}, dict(self.before, **expected))
+        self.assertEqual(virsh("dumpxml", "two"), self.xml)
+        self.assertEqual(self.two.state(), "shut off")
+        self.assertNoLogs(self.two)
+
+    def test_one_of_two(self):
+        plan = self.kvss("restore", "latest", "two", "--disk", "vdb", "--dry-run")
+        self.assertTrue(any("stays registered" in step for step in plan.summary["steps"]), str(plan))
+        self.assertFalse(any("taken out of libvirt" in step for step in plan.summary["steps"]), str(plan))
+        self.assertOnly(None)
+        self.assertOnly(self.restore("latest", "two", "--disk", "vdb"), vdb=self.hashes["vdb"])
+
+    def test_both(self):
+        self.assertOnly(self.restore("latest", "two", "--disk", "vdb", "--disk", "vda", "--disk", "vdb"), **self.hashes)
+
+    def test_in_place(self):
+        inode = os.stat(self.two.disk("vda").path).st_ino
+        result = self.restore("latest", "two", "--disk", "vda", "--in-place")
+        self.assertOnly(result, vda=self.hashes["vda"])
+        self.assertEqual(os.stat(self.two.disk("vda").path).st_ino, inode)
+        self.assertLess(self.disks_of(result, "two")["vda"]["bytes_written"], 31 * MIB)
+
+    def test_file_that_is_gone(self):
+        os.unlink(self.two.disk("vdb").path)
+        self.assertOnly(self.restore("latest", "two", "--disk", "vdb"), vdb=self.hashes["vdb"])
+
+    def test_present_place_and_format(self):
+        """The VM has the disk elsewhere and in another format by now: there and so it comes back."""
+        path = self.lab.path("moved.qcow2")
+        run("qemu-img", "create", "-q", "-f", "qcow2", path, "64M")
+        text = self.xml.replace(self.two.disk("vdb").path, path).replace("type='raw'", "type='qcow2'")
+        with open(self.lab.path("moved.xml"), "w") as file:
+            file.write(text)
+        virsh("define", file.name)
+        result = self.restore("latest", "two", "--disk", "vdb")
+        self.assertEqual(self.disks_of(result, "two")["vdb"]["path"], path)
+        self.assertEqual(Image(path).info()["format"], "qcow2")
+        self.assertEqual(Image(path).hash(), self.hashes["vdb"])
+        self.assertEqual(self.two.disk("vdb").hash(), self.before["vdb"])
+        with open(self.lab.path("moved.xml"), "w") as file:
+            file.write(self.xml)
+        virsh("define", file.name)
+        self.assertOnly(None)
+
+    def test_damaged_pack(self):
+        inode = os.stat(self.two.disk("vdb").path).st_ino
+        self.assertFailed(self.damaged()("restore", "latest", "two", "--disk", "vda", "--disk", "vdb", "--yes"), 7, "two")
+        self.assertEqual(os.stat(self.two.disk("vdb").path).st_ino, inode)
+        self.assertOnly(None)
+
+    def killed(self, point, *options):
+        """While its disk is half new, the VM cannot be started; afterwards the disk is as it was."""
+        running = self.start_and_reach(point, "two", "--disk", "vdb", *options)
+        if options:
+            self.assertNotEqual(virsh("start", "two", check=False)[0], 0, "it was started")
+        for pid in process_children(running.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+        if options:
+            self.assertNotEqual(virsh("start", "two", check=False)[0], 0, "it was started")
+        self.xml = virsh("dumpxml", "two")      # a start that fails gives its controllers another order
+        self.assertExit(self.kvss("doctor"), 0)
+        self.assertOnly(None)
+
+    def test_killed(self):
+        self.killed("restore-files")
+
+    def test_killed_in_place(self):
+        self.killed("restore-in-place", "--in-place")
+
+    def test_refused(self):
+        self.assertFailed(self.kvss("restore", "latest", "two", "--disk", "vdz", "--yes"), 1, "two", "vdz", "vda, vdb")
+        self.assertFailed(self.kvss("restore", "latest", "--disk", "vda", "--yes"), 2, "one vm")
+        self.assertFailed(self.kvss("restore", "latest", "two", "other", "--disk", "vda", "--yes"), 2, "one vm")
+        self.assertFailed(self.kvss("restore", "latest", "two", "--disk", "vda", "--as", "three", "--yes"), 2, "--as")
+        self.assertFailed(self.kvss("restore", "latest", "two", "--disk", "vda", "--to", "/tmp/x", "--start"), 2, "--start")
+        self.other.undefine()
+        self.assertFailed(self.kvss("restore", "latest", "other", "--disk", "vda", "--yes"), 1, "other", "not on this host", "--to")
+        self.other.define()
+        self.assertOnly(None)
+
+
+class BesideRunning(InPlaceCase):
+    """--disk with --to: a file, and the VM is not touched."""
+    cost = 50
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.web = cls.lab.guest("web", disks=[Disk("vda"), Disk("vdb", form="raw", kind="random", content_kib=1000)]).define()
+        cls.first = cls.kvss("backup", "web")
+        cls.hashes = {disk.target: disk.hash() for disk in cls.web.disks}
+        cls.web.start()
+
+    def setUp(self):
+        self.assertExit(self.first, 0)
+
+    def test_beside(self):
+        folder = self.lab.path("beside")
+        before = virsh("dumpxml", "web")
+        result = self.restore("latest", "web", "--disk", "vdb", "--to", folder)
+        self.assertEqual(os.listdir(folder), ["web-vdb.img"])
+        self.assertEqual(file_hash(folder + "/web-vdb.img"), self.hashes["vdb"])
+        self.assertEqual(list(self.disks_of(result, "web")), ["vdb"])
+        self.assertEqual(result.vm("web")["state"], "running")
+        self.assertEqual(virsh("dumpxml", "web"), before)
+        self.assertTrue(self.web.writes(2))
+        self.assertEqual(self.web.mismatches(), [])
+        self.assertNoLogs(self.web)
+        # Once more: what is there is set aside, and stays.
+        self.restore("latest", "web", "--disk", "vdb", "--to", folder)
+        self.assertEqual(len(os.listdir(folder)), 2)
+
+    def test_without_its_vm(self):
+        folder = self.lab.path("alone")
+        other = self.lab.guest("gone", disks=[Disk("vda", kind="random", content_kib=500)]).define()
+        self.backup("gone")
+        before = other.disk("vda").hash()
+        other.delete()
+        result = self.restore("latest", "gone", "--disk", "vda", "--to", folder)
+        self.assertEqual(Image(folder + "/gone-vda.qcow2").hash(), before)
+        self.assertIsNone(result.vm("gone")["state"])
+        self.assertNotIn("gone", virsh("list", "--all", "--name").split())
+        self.lab.guests.remove(other)
+        self.assertNoLogs(self.web)
+
+    def test_running_and_saved_are_refused(self):
+        result = self.kvss("restore", "latest", "web", "--disk", "vda", "--yes")
+        self.assertFailed(result, 1, "web", "running", "shut it down", "--to")
+        self.assertTrue(self.web.writes(2))
+        self.web.save()
+        try:
+            self.assertFailed(self.kvss("restore", "latest", "web", "--disk", "vda", "--yes"), 1, "web", "saved", "memory")
+            self.assertEqual(self.web.state(), "saved")
+        finally:
+            self.web.start(wait=False)
+        self.assertTrue(self.web.writes(2))
+        self.assertNoLogs(self.web)
+
+    def test_place_of_its_own_disk(self):
+        """A file that a VM uses is in the way, also when it is the VM's own."""
+        disk = Disk("vda", form="raw", kind="random", content_kib=100)
+        os.makedirs(self.lab.path("own"), exist_ok=True)
+        disk.create(self.lab.path("own") + "/own-vda.img")
+        own = self.lab.guest("own", disks=[disk]).define()
+        self.backup("own")
+        before = disk.hash()
+        self.assertFailed(self.kvss("restore", "latest", "own", "--disk", "vda", "--to", self.lab.path("own"), "--yes"), 1, "in use by vm own")
+        self.assertEqual(disk.hash(), before)
+        own.undefine()
+        self.lab.guests.remove(own)

@@ -292,7 +292,8 @@ kvss_vm_post_restore(KvssHost *host, KvssSnapshotSet *set, GError **error)
     for (guint i = 0; i < set->components->len; i++) {
         KvssComponent *component = g_ptr_array_index(set->components, i);
 
-        if (component_comes_back(host, set, component, &problem))
+        if (kvss_vm_restore_option(component, "only-disks")
+            || component_comes_back(host, set, component, &problem))
             continue;
         kvss_component_fail(component, KVSS_E_WRITERERROR_NONRETRYABLE, "%s", problem->message);
         g_prefix_error(&problem, "%s: ", component->display_name);

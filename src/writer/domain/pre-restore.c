@@ -500,6 +500,49 @@ old_aside(Aside *aside, GError **error)
 }
 
 static bool
+throw_gone(GError **error)
+{
+    return kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_REFUSED,
+                      "it is no longer on this host");
+}
+
+/* They are about disks as they were; what they say of this one holds no more. */
+static void
+note_what_refers_to_disks(Aside *aside)
+{
+    virDomainPtr domain = kvss_domain_handle(aside->old);
+    int snapshots = virDomainSnapshotNum(domain, 0);
+    int checkpoints = virDomainListAllCheckpoints(domain, NULL, 0);
+
+    if (snapshots > 0)
+        kvss_component_add_note(aside->component, "its %d snapshot%s in libvirt are of the disks "
+                                "as they were: do not go back to them", snapshots,
+                                snapshots == 1 ? "" : "s");
+    if (checkpoints > 0)
+        kvss_component_add_note(aside->component, "its %d checkpoint%s in libvirt no longer fit "
+                                "its disks: remove them with 'virsh checkpoint-delete --metadata'",
+                                checkpoints, checkpoints == 1 ? "" : "s");
+}
+
+/* The VM stays where it is. libvirt has no lock for one that is off: what is set aside is missing at a start. */
+static bool
+some_disks_aside(Aside *aside, GError **error)
+{
+    g_autoptr(KvssDomainConfig) config = kvss_domain_config(aside->old, error);
+    KvssDomainState state;
+
+    if (!config || !kvss_domain_get_state(aside->old, &state, NULL, error))
+        return false;
+    if (state != KVSS_DOMAIN_OFF)
+        return kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_REFUSED,
+                          "it is %s: shut it down before a disk of it is replaced",
+                          kvss_domain_state_name(state));
+    learn_owned(aside, config);
+    note_what_refers_to_disks(aside);
+    return targets_aside(aside, error);
+}
+
+static bool
 component_aside(KvssHost *host, KvssSnapshotSet *set, KvssComponent *component, GError **error)
 {
     g_autoptr(GHashTable) owned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -518,10 +561,15 @@ component_aside(KvssHost *host, KvssSnapshotSet *set, KvssComponent *component, 
         g_propagate_error(error, g_steal_pointer(&local));
         return false;
     }
+    if (kvss_vm_restore_option(component, "beside"))
+        return targets_aside(&aside, error);
     /* A VM whose name is this UUID is another one. */
     if (!old || g_ascii_strcasecmp(kvss_domain_uuid(old), component->name) != 0)
-        return targets_aside(&aside, error);
+        return kvss_vm_restore_option(component, "only-disks") ? throw_gone(error)
+                                                               : targets_aside(&aside, error);
     aside.old = old;
+    if (kvss_vm_restore_option(component, "only-disks"))
+        return some_disks_aside(&aside, error);
     return kvss_domain_connect_alone(old, error) && old_aside(&aside, error);
 }
 
@@ -545,7 +593,8 @@ kvss_vm_pre_restore(KvssHost *host, KvssSnapshotSet *set, GError **error)
         GError *problem = NULL;
 
         if (!kvss_check_cancelled(set->cancellable, &problem)
-            || !kvss_run_claim_component(set->run, component->name, component, &problem)
+            || (!kvss_vm_restore_option(component, "beside")
+                && !kvss_run_claim_component(set->run, component->name, component, &problem))
             || !component_aside(host, set, component, &problem))
             return throw_taken_back(set, component, problem, error);
     }

@@ -10,6 +10,8 @@
  *     "keep-old"           what is set aside stays after success
  *     "stop"               a VM that cannot be saved may be shut off without its memory (it was
  *                          said beforehand)
+ *     "only-disks"         the VM stays registered as it is; it must be off
+ *     "beside"             with that: the disks go into files beside it; it is not looked at
  *     "stays"              {"vda":LOG}: that disk is written over where it is, so its image is
  *                          not set aside; while LOG is there it is half old and half new
  *     "networks"           [{"from":"br0","type":"network","to":"lan"}]
