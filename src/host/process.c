@@ -13,6 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Of a program that goes on: enough for its last words. */
+#define HEARD_MAX 65536u
+
 struct KvssProcess {
     char *name; /* argv[0], for messages */
     pid_t pid;
@@ -25,21 +28,46 @@ struct KvssProcess {
     char *last_words;
 };
 
+#define PID_VARIABLE "LISTEN_PID="
+#define PID_PLACE "###########"
+
+/** What the child does with itself before it is the program. */
+typedef struct {
+    pid_t parent;    /* 0: it may outlive us */
+    char *pid_place; /* (nullable) where in its environment its own number goes, which nobody knows before */
+} Child;
+
+/* Only what is safe in a signal handler, as all of this. */
+static void
+write_own_pid(char *at)
+{
+    char digits[sizeof PID_PLACE];
+    int n = 0;
+
+    for (unsigned pid = (unsigned) getpid(); pid > 0; pid /= 10)
+        digits[n++] = (char) ('0' + pid % 10);
+    while (n > 0)
+        *at++ = digits[--n];
+    *at = '\0';
+}
+
 /*
- * Between fork and exec: only what is safe in a signal handler. The child ends with our
- * process, which may be killed before a journal knows of it. The kernel means the thread
- * that made the child: those that end before the process do without.
+ * Between fork and exec. The child ends with our process, which may be killed before a
+ * journal knows of it. The kernel means the thread that made the child: those that end
+ * before the process do without.
  */
 static void
 child_setup(gpointer data)
 {
-    const pid_t *parent = data;
+    const Child *child = data;
 
     (void) setsid();
-    if (!parent)
+    if (child->pid_place)
+        write_own_pid(child->pid_place);
+    if (!child->parent)
         return;
     (void) prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != *parent)
+    if (getppid() != child->parent)
         _exit(127);
 }
 
@@ -49,27 +77,60 @@ environment_with(const KvssProcessVariable *variables)
     char **envp = g_environ_setenv(g_get_environ(), "LC_ALL", "C", TRUE);
 
     for (; variables && variables->name; variables++)
-        envp = g_environ_setenv(envp, variables->name, variables->value, TRUE);
+        envp = variables->value ? g_environ_setenv(envp, variables->name, variables->value, TRUE)
+                                : g_environ_unsetenv(envp, variables->name);
     return envp;
 }
 
-static KvssProcess *
-process_spawn(const char *const *argv, const KvssProcessVariable *variables, bool keep_stdout,
-              GError **error)
+/* What tells a program of its socket. Returns: the environment, with a place for its number. */
+static char **
+environment_add_socket(char **envp, char **out_pid_place)
 {
-    g_auto(GStrv) envp = environment_with(variables);
-    GSpawnFlags flags = G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_CLOEXEC_PIPES;
-    g_autoptr(GError) problem = NULL;
-    KvssProcess *process = g_new0(KvssProcess, 1);
-    pid_t self = getpid();
+    guint n;
 
-    process->stdout_fd = process->stderr_fd = -1;
+    envp = g_environ_setenv(envp, "LISTEN_FDS", "1", TRUE);
+    envp = g_environ_unsetenv(envp, "LISTEN_FDNAMES");
+    envp = g_environ_unsetenv(envp, "LISTEN_PID");
+    n = g_strv_length(envp);
+    envp = g_renew(char *, envp, n + 2);
+    envp[n] = g_strdup(PID_VARIABLE PID_PLACE);
+    envp[n + 1] = NULL;
+    *out_pid_place = envp[n] + strlen(PID_VARIABLE);
+    return envp;
+}
+
+static bool
+process_fork(KvssProcess *process, const KvssProcessSetup *setup, bool keep_stdout, GError **error)
+{
+    GSpawnFlags flags = G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_CLOEXEC_PIPES;
+    size_t n = setup->listening < 0 ? 0 : 1 + setup->n_files;
+    g_autofree int *ours = g_new(int, n + 1), *theirs = g_new(int, n + 1);
+    g_auto(GStrv) envp = environment_with(setup->variables);
+    Child child = { .parent = gettid() == getpid() ? getpid() : 0 };
+
+    for (size_t i = 0; i < n; i++) {
+        ours[i] = i == 0 ? setup->listening : setup->files[i - 1];
+        theirs[i] = 3 + (int) i;
+    }
+    if (n > 0)
+        envp = environment_add_socket(envp, &child.pid_place);
     if (!keep_stdout)
         flags |= G_SPAWN_STDOUT_TO_DEV_NULL;
-    if (!g_spawn_async_with_pipes(NULL, (char **) argv, envp, flags, child_setup,
-                                  gettid() == self ? &self : NULL,
-                                  &process->pid, NULL, keep_stdout ? &process->stdout_fd : NULL,
-                                  &process->stderr_fd, &problem)) {
+    return g_spawn_async_with_pipes_and_fds(
+        NULL, setup->argv, (const char *const *) envp, flags, child_setup, &child, -1, -1, -1,
+        ours, theirs, n, &process->pid, NULL, keep_stdout ? &process->stdout_fd : NULL,
+        &process->stderr_fd, error);
+}
+
+static KvssProcess *
+process_spawn(const KvssProcessSetup *setup, bool keep_stdout, GError **error)
+{
+    const char *const *argv = setup->argv;
+    g_autoptr(GError) problem = NULL;
+    KvssProcess *process = g_new0(KvssProcess, 1);
+
+    process->stdout_fd = process->stderr_fd = -1;
+    if (!process_fork(process, setup, keep_stdout, &problem)) {
         bool absent = g_error_matches(problem, G_SPAWN_ERROR, G_SPAWN_ERROR_NOENT);
 
         g_free(process);
@@ -87,7 +148,21 @@ process_spawn(const char *const *argv, const KvssProcessVariable *variables, boo
 KvssProcess *
 kvss_process_start(const char *const *argv, const KvssProcessVariable *variables, GError **error)
 {
-    return process_spawn(argv, variables, false, error);
+    KvssProcessSetup setup = { .argv = argv, .variables = variables, .listening = -1 };
+
+    return process_spawn(&setup, false, error);
+}
+
+KvssProcess *
+kvss_process_start_server(const KvssProcessSetup *setup, GError **error)
+{
+    return process_spawn(setup, false, error);
+}
+
+int
+kvss_process_error_fd(const KvssProcess *process)
+{
+    return process->stderr_fd;
 }
 
 pid_t
@@ -166,7 +241,8 @@ stream_take(int fd, GByteArray *into)
 static char *
 last_line(const GByteArray *said)
 {
-    g_autofree char *text = g_strndup((const char *) said->data, said->len);
+    /* Of one that said nothing there is no data at all. */
+    g_autofree char *text = g_strndup(said->len > 0 ? (const char *) said->data : "", said->len);
     g_autofree char *valid = g_utf8_make_valid(g_strchomp(text), -1);
     const char *line = strrchr(valid, '\n');
     char *result = g_strdup(line ? line + 1 : valid);
@@ -177,18 +253,28 @@ last_line(const GByteArray *said)
     return result;
 }
 
+bool
+kvss_process_hear(KvssProcess *process)
+{
+    (void) fcntl(process->stderr_fd, F_SETFL, O_NONBLOCK);
+    for (;;) {
+        guint before = process->said->len;
+
+        if (!stream_take(process->stderr_fd, process->said))
+            return false;
+        if (process->said->len == before)
+            return true;
+        if (process->said->len > HEARD_MAX)
+            g_byte_array_remove_range(process->said, 0, process->said->len - HEARD_MAX / 2);
+    }
+}
+
 const char *
 kvss_process_last_words(KvssProcess *process)
 {
     if (process->last_words)
         return process->last_words;
-    (void) fcntl(process->stderr_fd, F_SETFL, O_NONBLOCK);
-    for (;;) {
-        guint before = process->said->len;
-
-        if (!stream_take(process->stderr_fd, process->said) || process->said->len == before)
-            break;
-    }
+    (void) kvss_process_hear(process);
     process->last_words = last_line(process->said);
     return process->last_words;
 }
@@ -278,8 +364,9 @@ kvss_process_run(const char *const *argv, unsigned limit_ms, GCancellable *cance
                  char **out_stdout, GError **error)
 {
     gint64 deadline_us = g_get_monotonic_time() + (gint64) limit_ms * 1000;
+    KvssProcessSetup setup = { .argv = argv, .listening = -1 };
     g_autoptr(GByteArray) output = g_byte_array_new();
-    g_autoptr(KvssProcess) process = process_spawn(argv, NULL, true, error);
+    g_autoptr(KvssProcess) process = process_spawn(&setup, true, error);
     gint64 left_us;
 
     if (!process

@@ -43,6 +43,28 @@ typedef struct {
 KvssProcess *kvss_process_start(const char *const *argv, const KvssProcessVariable *variables,
                                 GError **error);
 
+typedef struct {
+    const char *const *argv;
+    const KvssProcessVariable *variables; /* (nullable) as above; a value of NULL takes one away */
+    int listening;    /* its file 3: a listening socket, told as systemd tells it (LISTEN_FDS) */
+    const int *files; /* open files that become its 4, 5, ... */
+    size_t n_files;
+} KvssProcessSetup;
+
+/** The same for a server that gets its socket and other open files from us; they stay ours, too. */
+KvssProcess *kvss_process_start_server(const KvssProcessSetup *setup, GError **error);
+
+/** Readable when the program says something on standard error: then hear it. Borrowed. */
+int kvss_process_error_fd(const KvssProcess *process);
+
+/**
+ * kvss_process_hear:
+ *
+ * Takes what the program has said meanwhile: one that lives long and is never heard would
+ * stand still some day. Only the end is kept. Does not block. False: it has closed its output.
+ */
+bool kvss_process_hear(KvssProcess *process);
+
 /** Names the process beyond the reuse of its number: with its start, in clock ticks since boot. */
 pid_t kvss_process_pid(const KvssProcess *process);
 uint64_t kvss_process_start_time(const KvssProcess *process);
