@@ -40,3 +40,4 @@
 #include <kvss/backup/backup.h>
 #include <kvss/restore/export.h>
 #include <kvss/restore/restore.h>
+#include <kvss/serve/serve.h>

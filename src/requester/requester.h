@@ -112,4 +112,5 @@ int kvss_cmd_restore(KvssRequester *requester, GError **error);
 int kvss_cmd_show(KvssRequester *requester, GError **error);
 int kvss_cmd_verify(KvssRequester *requester, GError **error);
 int kvss_cmd_export(KvssRequester *requester, GError **error);
+int kvss_cmd_serve(KvssRequester *requester, GError **error);
 int kvss_cmd_doctor(KvssRequester *requester, GError **error);

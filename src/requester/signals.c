@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 static int pipe_fds[2] = { -1, -1 };
+static const char *what_is_done = "putting everything back (once more to end at once)";
 
 static void
 on_signal(int number)
@@ -36,10 +37,16 @@ wait_for_signals(gpointer data)
             continue;
         if (g_cancellable_is_cancelled(cancellable))
             _exit(130);
-        kvss_say("interrupted: putting everything back (once more to end at once)");
+        kvss_say("interrupted: %s", what_is_done);
         g_cancellable_cancel(cancellable);
     }
     return NULL;
+}
+
+void
+kvss_signals_say(const char *what)
+{
+    what_is_done = what;
 }
 
 void

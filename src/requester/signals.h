@@ -14,3 +14,6 @@
  * guardian puts back what is open then. SIGPIPE is ignored from here on. Once.
  */
 void kvss_signals_cancel(GCancellable *cancellable);
+
+/** What is said then, in place of that everything is put back. @what lives as long as the process. */
+void kvss_signals_say(const char *what);
