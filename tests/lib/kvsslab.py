@@ -613,8 +613,6 @@ class Kvss:
         self.repository = repository or lab.path("repository")
         self.password = password
         self.env = {}
-        # The lab's guests have their kernel, console and a control socket outside libvirt's folders.
-        self.allows_host_access = True
 
     def environment(self, env=None):
         merged = dict(os.environ, LC_ALL="C", KVSS_REPOSITORY=self.repository, KVSS_PASSWORD=self.password,
@@ -624,8 +622,6 @@ class Kvss:
         return merged
 
     def start(self, *arguments, env=None, cwd=None):
-        if arguments[:1] == ("restore",) and self.allows_host_access:
-            arguments += ("--allow-host-access",)
         return Running([KVSS, "--json", *arguments], self.environment(env), cwd)
 
     def __call__(self, *arguments, timeout=180, env=None, cwd=None):

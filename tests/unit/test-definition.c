@@ -10,6 +10,8 @@
 #include <glib/gstdio.h>
 #include <json-glib/json-glib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -252,17 +254,21 @@ static const Reach reaches[] = {
       "/evil", "bridge=\"lo\"" },
     { "devices", "<filesystem type='mount'><source dir='/evil'/><target dir='x'/></filesystem>",
       "filesystem", NULL },
-    { "devices", "<serial type='file'><source path='/evil'/><target port='0'/></serial>"
-                 "<console type='file'><source path='/evil'/><target type='serial' port='0'/></console>",
-      "/evil", "<serial type=\"null\"><target port=\"0\"/>" },
-    { "devices", "<serial type='pty'><log file='/evil' append='on'/></serial>", "/evil",
+    { "devices", "<serial type='file'><source path='/etc/evil'/><target port='0'/></serial>"
+                 "<console type='file'><source path='/etc/evil'/><target type='serial' port='0'/></console>",
+      "/etc/evil", "<serial type=\"null\"><target port=\"0\"/>" },
+    { "devices", "<serial type='file'><source path='/home/evil/.ssh/authorized_keys'/></serial>",
+      "/home", "<serial type=\"null\"/>" },
+    { "devices", "<serial type='file'><source path='/srv/../etc/evil'/></serial>", "evil",
+      "<serial type=\"null\"/>" },
+    { "devices", "<serial type='pty'><log file='/etc/evil' append='on'/></serial>", "/etc/evil",
       "<serial type=\"pty\"/>" },
     { "devices", "<serial type='tcp'><source mode='connect' host='evil' service='1'/>"
                  "<protocol type='raw'/></serial>", "evil", "<serial type=\"null\"/>" },
     { "devices", "<parallel type='dev'><source path='/dev/evil'/></parallel>", "/dev/evil",
       "<parallel type=\"null\"/>" },
-    { "devices", "<channel type='unix'><source mode='bind' path='/evil'/>"
-                 "<target type='virtio' name='a'/></channel>", "/evil", "name=\"a\"" },
+    { "devices", "<channel type='unix'><source mode='bind' path='/etc/evil'/>"
+                 "<target type='virtio' name='a'/></channel>", "/etc/evil", "name=\"a\"" },
     { "devices", "<channel type='unix'><source mode='connect' path='/var/lib/libvirt/qemu/channel/x'/>"
                  "<target type='virtio' name='a'/></channel>", "connect", "name=\"a\"" },
     { "devices", "<channel type='pipe'><source path='/evil'/></channel>", "/evil", "channel" },
@@ -451,7 +457,11 @@ test_harmless(void)
         "<seclabel type='dynamic' model='apparmor' relabel='yes'/><resource/><cputune/>"
         "<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>"
         "<controller type='usb' index='0'/><serial type='pty'><target port='0'/></serial>"
-        "<console type='pty'/><channel type='unix'><target type='virtio' "
+        "<serial type='file'><source path='/vms/no-such.log' append='on'/></serial>"
+        "<serial type='tcp'><source mode='bind' host='127.0.0.1' service='4555'/></serial>"
+        "<channel type='unix'><source mode='bind' path='/run/no-such.sock'/></channel>"
+        "<console type='pty'><log file='/var/log/no-such.log'/></console>"
+        "<channel type='unix'><target type='virtio' "
         "name='org.qemu.guest_agent.0'/></channel>"
         "<channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/target/d/x'/>"
         "<target type='virtio' name='org.old'/></channel>"
@@ -471,6 +481,67 @@ test_harmless(void)
     assert_has(result, "org.old");
     assert_has_not(result, "/var/lib/libvirt/qemu/channel"); /* libvirt makes its own */
     assert_has(result, "no-such-kernel");
+    assert_has(result, "/vms/no-such.log");
+    assert_has(result, "4555");
+    assert_has(result, "/run/no-such.sock");
+    assert_has(result, "/var/log/no-such.log");
+}
+
+/** A console whose file or socket is @path. Is it kept? */
+static bool
+end_is_kept(const char *type, const char *path)
+{
+    g_auto(KvssDefinitionReport) report = { 0 };
+    g_autofree char *xml = g_strdup_printf(
+        "<domain type='kvm'><name>web</name><uuid>" UUID "</uuid><os><type>hvm</type></os><devices>"
+        "<serial type='%s'><source mode='bind' path='%s'/></serial></devices></domain>", type, path);
+    g_autofree char *result = correct_wished(xml, NULL, &report);
+
+    g_assert_cmpint(report.left_out_host_access, ==, strstr(result, path) == NULL);
+    return strstr(result, path) != NULL;
+}
+
+static int
+socket_at(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    g_assert_cmpint(bind(fd, (struct sockaddr *) &address, sizeof address), ==, 0);
+    return fd;
+}
+
+/* A log goes on, a socket nobody listens at is replaced; an image, a link or a service is not. */
+static void
+test_ends(void)
+{
+    g_autofree char *folder = g_dir_make_tmp("kvss-ends-XXXXXX", NULL);
+    g_autofree char *log = g_build_filename(folder, "web.log", NULL);
+    g_autofree char *image = g_build_filename(folder, "other.qcow2", NULL);
+    g_autofree char *link = g_build_filename(folder, "link", NULL);
+    g_autofree char *stale = g_build_filename(folder, "stale", NULL);
+    g_autofree char *alive = g_build_filename(folder, "alive", NULL);
+    int listener;
+
+    g_assert_true(g_file_set_contents(log, "Linux version\n", -1, NULL));
+    g_assert_true(g_file_set_contents(image, "QFI\xfb\0\0\0\3", 8, NULL));
+    g_assert_cmpint(symlink("/etc/passwd", link), ==, 0);
+    g_assert_true(end_is_kept("file", log));
+    g_assert_false(end_is_kept("file", image));
+    g_assert_false(end_is_kept("file", link));
+    g_assert_false(end_is_kept("file", folder));
+
+    close(socket_at(stale));
+    listener = socket_at(alive);
+    g_assert_cmpint(listen(listener, 1), ==, 0);
+    g_assert_true(end_is_kept("unix", stale));
+    g_assert_false(end_is_kept("unix", alive));
+    g_assert_false(end_is_kept("unix", log));
+    close(listener);
+    for (int i = 0; i < 5; i++)
+        g_unlink((const char *[]){ log, image, link, stale, alive }[i]);
+    g_rmdir(folder);
 }
 
 static void
@@ -581,6 +652,7 @@ main(int argc, char **argv)
     g_test_add_func("/definition/host-access-granted", test_host_access_granted);
     g_test_add_func("/definition/grants-are-exact", test_grants_are_exact);
     g_test_add_func("/definition/harmless", test_harmless);
+    g_test_add_func("/definition/ends", test_ends);
     g_test_add_func("/definition/media", test_media);
     g_test_add_func("/definition/copy", test_copy);
     return g_test_run();

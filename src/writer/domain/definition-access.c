@@ -167,76 +167,6 @@ attribute_check(Correction *c, xmlNodePtr node, const char *name, const char *wh
         kvss_xml_unset_attribute(node, name);
 }
 
-static bool
-is_libvirts_channel(const char *path)
-{
-    static const char *const folders[] = { "/var/lib/libvirt/qemu/channel",
-                                           "/run/libvirt/qemu/channel",
-                                           "/var/run/libvirt/qemu/channel" };
-
-    for (gsize i = 0; i < G_N_ELEMENTS(folders); i++)
-        if (g_str_has_prefix(path, folders[i]))
-            return true;
-    return false;
-}
-
-/* Its other end is in QEMU, or where libvirt itself puts it. */
-static bool
-character_is_harmless(xmlNodePtr node, const char *type)
-{
-    static const char *const harmless[] = { "pty", "null", "vc", "stdio", "spicevmc", "spiceport",
-                                            "dbus", "qemu-vdagent", NULL };
-    g_autofree char *path = NULL;
-
-    if (g_strv_contains(harmless, type))
-        return true;
-    if (!g_str_equal(type, "unix")
-        || kvss_xml_attribute_is(kvss_xml_child(node, "source"), "mode", "connect"))
-        return false;
-    path = kvss_xml_attribute(kvss_xml_child(node, "source"), "path");
-    if (path && !is_libvirts_channel(path))
-        return false;
-    kvss_xml_remove_children(node, "source"); /* libvirt makes a new one */
-    return true;
-}
-
-static void
-character_cut(xmlNodePtr node)
-{
-    kvss_xml_set_attribute(node, "type", "null");
-    kvss_xml_remove_children(node, "source");
-    kvss_xml_remove_children(node, "protocol");
-}
-
-/* The guest keeps the device: its saved memory knows it. Nothing is behind it any more. */
-static void
-character_check(Correction *c, xmlNodePtr node)
-{
-    g_autofree char *type = kvss_xml_attribute(node, "type");
-    xmlNodePtr log = kvss_xml_child(node, "log");
-    g_autofree char *path = kvss_xml_attribute(kvss_xml_child(node, "source"), "path");
-    bool is_serial = kvss_xml_attribute_is(kvss_xml_child(node, "target"), "type", "serial");
-    g_autofree char *what = g_strdup_printf("what %s is connected to (%s%s%s)",
-                                            is_serial ? "serial" : (const char *) node->name,
-                                            type ? type : "?",
-                                            path ? " " : "", path ? path : "");
-    bool is_harmless = type && character_is_harmless(node, type);
-
-    if (log && c->copy)
-        kvss_xml_remove(log);
-    else if (log)
-        (void) definition_leave_out(c, log, "the log file of a character device");
-    if (is_harmless)
-        return;
-    /* Two VMs at one end would take it from each other. */
-    if (c->copy && g_strcmp0(type, "dev") != 0) {
-        definition_note(c, "%s stays with the VM that this is a copy of", what);
-        character_cut(node);
-    } else if (!definition_may_stay(c, node, what)) {
-        character_cut(node);
-    }
-}
-
 static void
 redirection_check(Correction *c, xmlNodePtr node)
 {
@@ -385,8 +315,8 @@ static const struct {
     const char *name;
     void (*check)(Correction *c, xmlNodePtr node);
 } rules[] = {
-    { "audio", audio_check },         { "channel", character_check },
-    { "console", character_check },   { "controller", harmless },
+    { "audio", audio_check },         { "channel", definition_character },
+    { "console", definition_character },   { "controller", harmless },
     { "crypto", harmless },           { "disk", harmless },       /* definition.c */
     { "emulator", harmless },         /* definition_access_root() */
     { "filesystem", filesystem_check }, { "graphics", graphics_check },
@@ -395,9 +325,9 @@ static const struct {
     { "iommu", harmless },            { "lease", lease_check },
     { "memballoon", harmless },       { "memory", memory_check },
     { "nvram", harmless },            { "panic", harmless },
-    { "parallel", character_check },  { "redirdev", redirection_check },
+    { "parallel", definition_character },  { "redirdev", redirection_check },
     { "redirfilter", harmless },      { "rng", random_check },
-    { "serial", character_check },    { "shmem", shared_memory_check },
+    { "serial", definition_character },    { "shmem", shared_memory_check },
     { "smartcard", smartcard_check }, { "sound", harmless },
     { "tpm", tpm_check },             { "video", video_check },
     { "vsock", harmless },            { "watchdog", harmless },

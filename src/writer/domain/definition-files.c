@@ -9,10 +9,10 @@
 #include "base/fd.h"
 #include "base/system-path.h"
 #include "writer/domain/definition-private.h"
+#include "writer/domain/restore-steps.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -77,17 +77,22 @@ file_look(const char *path, const Magic *magic, off_t length_max)
     return has_magic(fd, magic) ? FILE_IS_IT : FILE_IS_ANOTHER;
 }
 
-/* Where a path really leads is what counts. @but: folders that hold such files, too. */
-static bool
-leads_into_system(const char *path, const char *const *but)
+bool
+definition_leads_into(const char *path, const char *folder)
 {
-    char *real = realpath(path, NULL);
-    const char *place = real ? real : path;
+    g_autofree char *place = kvss_vm_real_path(path);
+
+    return kvss_path_is_below(place, folder);
+}
+
+bool
+definition_leads_into_system(const char *path, const char *const *but)
+{
+    g_autofree char *place = kvss_vm_real_path(path);
     bool is_systems = kvss_path_is_systems(place);
 
     for (; is_systems && *but; but++)
         is_systems = !kvss_path_is_below(place, *but);
-    free(real);
     return is_systems;
 }
 
@@ -102,7 +107,7 @@ medium_is_one(xmlNodePtr disk, const char *file, Verdict *out_verdict)
 
     *out_verdict = file_look(file, is_floppy ? floppies : media, is_floppy ? FLOPPY_MAX : 0);
     /* Any other format may name files behind it. */
-    return *out_verdict != FILE_IS_ANOTHER && !leads_into_system(file, but)
+    return *out_verdict != FILE_IS_ANOTHER && !definition_leads_into_system(file, but)
            && (!format || g_str_equal(format, "raw"));
 }
 
@@ -146,9 +151,9 @@ definition_media(Correction *c, xmlNodePtr disk, const char *target)
 static bool
 boot_file_is_one(const char *path, const Magic *magic)
 {
-    static const char *const but[] = { "/boot", "/usr", "/lib", NULL };
+    static const char *const but[] = { "/boot", "/usr", "/lib", "/var/cache", NULL };
 
-    return file_look(path, magic, 0) != FILE_IS_ANOTHER && !leads_into_system(path, but);
+    return file_look(path, magic, 0) != FILE_IS_ANOTHER && !definition_leads_into_system(path, but);
 }
 
 static const struct {

@@ -44,7 +44,16 @@ void definition_access_device(Correction *c, xmlNodePtr node);
 /** What stands outside <devices>, and the emulator. */
 void definition_access_root(Correction *c, xmlNodePtr root);
 
+/* ---- definition-character.c ---- */
+
+/** A serial or parallel port, console or channel: what it is connected to. @node stays. */
+void definition_character(Correction *c, xmlNodePtr node);
+
 /* ---- definition-files.c: files of the host that a definition may name ---- */
+
+/** Where a path really leads is what counts. @but: folders of the system that are fine, ends with NULL. */
+bool definition_leads_into(const char *path, const char *folder);
+bool definition_leads_into_system(const char *path, const char *const *but);
 
 /** Media, kernel, firmware: looked at, and left out where it is not what it says it is. */
 void definition_media(Correction *c, xmlNodePtr disk, const char *target);
