@@ -565,16 +565,19 @@ test_media(void)
         off_t at;
         const char *format;
         bool stays;
+        const char *name;
     } cases[] = {
         { "CD001", CD_LABEL_AT, "raw", true },
         { "CD001", CD_LABEL_AT, "qcow2", false }, /* which may name files behind it */
         { "CD001", 0, "raw", false },
         { "-----BEGIN PRIVATE KEY-----", 0, "raw", false },
+        { "#cloud-config", 0, "raw", true, "seed.ISO" },
+        { "#cloud-config", 0, "qcow2", false, "seed.iso" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_auto(KvssDefinitionReport) report = { 0 };
-        g_autofree char *path = g_build_filename(dir, "a.iso", NULL);
+        g_autofree char *path = g_build_filename(dir, cases[i].name ? cases[i].name : "a.img", NULL);
         g_autofree char *xml = g_strdup_printf(
             "<domain type='kvm'><name>web</name><uuid>" UUID "</uuid><devices>"
             "<disk type='file' device='cdrom'><driver name='qemu' type='%s'/><source file='%s'/>"

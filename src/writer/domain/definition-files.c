@@ -40,6 +40,8 @@ static const Magic initrds[] = {
 };
 static const Magic device_trees[] = { { "\xd0\x0d\xfe\xed", 4, 0 }, { NULL, 0, 0 } };
 
+static const Magic volumes[] = { { "_FVH", 4, 40 }, { NULL, 0, 0 } }; /* of firmware */
+
 #define FLOPPY_MAX (2949120)
 
 typedef enum {
@@ -98,6 +100,17 @@ definition_leads_into_system(const char *path, const char *const *but)
 
 /* ---- media ---- */
 
+/* A seed for a guest's first start, say, which has another file system than a CD. */
+static bool
+is_called_medium(const char *path)
+{
+    size_t length = strlen(path);
+    struct stat st;
+
+    return length > 4 && g_ascii_strcasecmp(path + length - 4, ".iso") == 0
+           && kvss_is_plain_path(path) && lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static bool
 medium_is_one(xmlNodePtr disk, const char *file, Verdict *out_verdict)
 {
@@ -106,6 +119,8 @@ medium_is_one(xmlNodePtr disk, const char *file, Verdict *out_verdict)
     g_autofree char *format = kvss_xml_attribute(kvss_xml_child(disk, "driver"), "type");
 
     *out_verdict = file_look(file, is_floppy ? floppies : media, is_floppy ? FLOPPY_MAX : 0);
+    if (*out_verdict == FILE_IS_ANOTHER && !is_floppy && is_called_medium(file))
+        *out_verdict = FILE_IS_IT;
     /* Any other format may name files behind it. */
     return *out_verdict != FILE_IS_ANOTHER && !definition_leads_into_system(file, but)
            && (!format || g_str_equal(format, "raw"));
@@ -172,13 +187,21 @@ boot_file_check(Correction *c, xmlNodePtr node, const Magic *magic)
     return !path || !*path || boot_file_is_one(path, magic) || definition_leave_out(c, node, what);
 }
 
-/* What libvirt packages of firmware install. */
+/* What packages of firmware install, and what is one elsewhere. */
 static bool
-is_firmware(const char *path)
+is_firmware(const char *path, bool may_be_absent)
 {
-    return kvss_is_plain_path(path)
-           && (kvss_path_is_below(path, "/usr/share") || kvss_path_is_below(path, "/usr/lib")
-               || kvss_path_is_below(path, "/usr/lib64"));
+    static const char *const but[] = { "/var/cache", NULL };
+    Verdict verdict;
+
+    if (!kvss_is_plain_path(path))
+        return false;
+    if (kvss_path_is_below(path, "/usr/share") || kvss_path_is_below(path, "/usr/lib")
+        || kvss_path_is_below(path, "/usr/lib64"))
+        return true;
+    verdict = file_look(path, volumes, 0);
+    return (verdict == FILE_IS_IT || (verdict == FILE_ABSENT && may_be_absent))
+           && !definition_leads_into_system(path, but);
 }
 
 /* Without its loader a UEFI guest gets the one that this host has for it. */
@@ -190,7 +213,7 @@ loader_check(Correction *c, xmlNodePtr os)
     g_autofree char *path = kvss_xml_content(loader);
     g_autofree char *what = path ? g_strdup_printf("firmware %s", path) : NULL;
 
-    if (!path || !*path || is_firmware(path) || definition_leave_out(c, loader, what))
+    if (!path || !*path || is_firmware(path, false) || definition_leave_out(c, loader, what))
         return;
     kvss_xml_remove_children(os, "nvram");
     if (is_flash)
@@ -206,7 +229,7 @@ nvram_check(Correction *c, xmlNodePtr os)
     g_autofree char *path = kvss_xml_content(nvram);
     KvssFile *file = kvss_component_find_file(c->component, "nvram.fd");
 
-    if (template && !is_firmware(template)
+    if (template && !is_firmware(template, true)
         && !definition_may_stay(c, nvram, "the template of the variable store"))
         kvss_xml_unset_attribute(nvram, "template");
     if (!nvram || (file && file->path) || (!*path && !kvss_xml_child(nvram, "source")))
