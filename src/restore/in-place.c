@@ -598,7 +598,8 @@ image_rewrite(Rewrite *rewrite, const PlanDisk *disk, GError **error)
         .socket = socket,
         .export_name = disk->disk->target,
         .is_writable = true,
-        .keeps_room = disk->keeps_room,
+        /* The way back may need the room again: it is not given away. */
+        .keeps_room = disk->keeps_room || disk->in_place->log,
     };
     KvssImageServer *server = kvss_image_server_start(&options, error);
     bool ok;

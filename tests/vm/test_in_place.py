@@ -491,3 +491,81 @@ class BesideRunning(InPlaceCase):
         self.assertEqual(disk.hash(), before)
         own.undefine()
         self.lab.guests.remove(own)
+
+
+class EachStep(InPlaceCase):
+    """Killed with its guardian at each line of its journal: every disk is the old one, or every disk the new one."""
+    cost = 100
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.device = BlockDisk("vdb", form="raw", size_mib=4, kind="random", content_kib=4 << 10)
+        cls.off = cls.lab.guest("off", disks=[Disk("vda", size_mib=4, kind="random", content_kib=4 << 10), cls.device]).define()
+        cls.addClassCleanup(cls.device.release)
+        cls.first = cls.kvss("backup", "off")
+        cls.new = cls.hashes()
+
+    @classmethod
+    def hashes(cls):
+        return {disk.target: disk.hash() for disk in cls.off.disks}
+
+    def setUp(self):
+        self.assertExit(self.first, 0)
+        self.scribble_both()
+
+    def scribble_both(self):
+        for disk in self.off.disks:
+            self.scribble(disk, (1, 2), seed=random.random())
+        self.old = self.hashes()
+
+    def reaches(self, running, point):
+        wait_until(point, lambda: not running.is_running() or "standing still at '%s'" % point in running.result().stderr, 60)
+        return running.is_running()
+
+    def kill(self, running):
+        for pid in process_children(running.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+
+    def assertOldOrNew(self, where):
+        self.assertExit(self.kvss("doctor"), 0)
+        found = self.hashes()
+        self.assertIn(found, (self.old, self.new), where)
+        self.assertEqual(self.off.state(), "shut off", where)
+        self.assertNoLogs(self.off)
+        if found == self.new:
+            self.scribble_both()
+        return found == self.new
+
+    def test_restore(self):
+        seen = set()
+        for number in range(200):
+            point = "step-%d" % number
+            running = self.kvss.start("restore", "latest", "off", "--in-place", "--yes", env={"KVSS_TEST_STALL": point + ":60"})
+            self.addCleanup(running.process.kill)
+            if not self.reaches(running, point):
+                self.assertExit(running.wait(), 0)
+                self.assertEqual(self.hashes(), self.new)
+                break
+            self.kill(running)
+            seen.add(self.assertOldOrNew(point))
+        self.assertGreater(number, 20, "hardly any step was seen")
+        self.assertEqual(seen, {False, True})
+
+    def test_doctor(self):
+        """doctor itself is killed while it writes back."""
+        for number in range(200):
+            running = self.start_and_reach("restore-in-place", "off", "--in-place")
+            self.kill(running)
+            point = "step-%d" % number
+            doctor = self.kvss.start("doctor", env={"KVSS_TEST_STALL": point + ":60"})
+            self.addCleanup(doctor.process.kill)
+            is_there = self.reaches(doctor, point)
+            if is_there:
+                self.kill(doctor)
+            self.assertFalse(self.assertOldOrNew(point), "the new disks stand: " + point)
+            if not is_there:
+                break
+        self.assertGreater(number, 4, "hardly any step was seen")
