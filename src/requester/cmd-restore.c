@@ -230,8 +230,8 @@ print_vm(const KvssRestoredVm *vm)
         g_autofree char *size = kvss_size_text(disk->size);
         g_autofree char *written = kvss_size_text(disk->bytes_written);
 
-        kvss_print("  disk %s: %s, %s, %s written, %s\n", disk->target, disk->format, size,
-                   written, disk->path ? disk->path : "");
+        kvss_print("  disk %s: %s, %s, %s written%s, %s\n", disk->target, disk->format, size,
+                   written, disk->is_in_place ? " in place" : "", disk->path ? disk->path : "");
         if (disk->link)
             kvss_print("    found by %s as well\n", disk->link);
     }

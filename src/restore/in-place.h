@@ -28,5 +28,11 @@ void in_place_free(InPlace *in_place);
  */
 bool in_place_compare(Plan *plan, KvssRun *run, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/** Writes what differs of the compared disk. */
+/** The disk on a block device: its first part. */
+struct KvssSource *in_place_device_source(const PlanDisk *disk, GError **error);
+/** CONFLICT when the disk is no longer as large as it was planned. */
+bool in_place_check_size(const PlanDisk *disk, const struct KvssSource *old, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** Writes what differs of the compared disk; rewrite.c. */
 bool in_place_write(Work *work, const PlanDisk *disk, GError **error) G_GNUC_WARN_UNUSED_RESULT;
