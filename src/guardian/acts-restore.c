@@ -54,24 +54,35 @@ find_by_uuid(JsonObject *details, KvssHost *host, KvssDomain **out_domain, GErro
     return true;
 }
 
-/* Registered by this restore, and not completed. */
+/*
+ * Registered by this restore, and not completed? That libvirt cannot say is no no: it may
+ * have died under the question.
+ */
 static bool
-has_our_mark(KvssDomain *domain, JsonObject *details)
+look_for_mark(KvssDomain *domain, JsonObject *details, bool *out_is_ours, GError **error)
 {
     char *mark = virDomainGetMetadata(kvss_domain_handle(domain), VIR_DOMAIN_METADATA_ELEMENT,
                                       KVSS_RESTORE_MARK_URI, VIR_DOMAIN_AFFECT_CONFIG);
-    bool is_ours = mark && *detail(details, "run") && strstr(mark, detail(details, "run"));
 
+    if (!mark && virGetLastErrorCode() != VIR_ERR_NO_DOMAIN_METADATA)
+        return kvss_throw_libvirt(error, "cannot look whose definition of %s it is",
+                                  detail(details, "name"));
+    *out_is_ours = mark && *detail(details, "run") && strstr(mark, detail(details, "run"));
     free(mark);
-    return is_ours;
+    return true;
 }
 
+/* Nothing of the old VM comes back while the new one stands in its place. */
 static bool
-throw_still_there(JsonObject *details, GError **error)
+check_gone(KvssDomain *domain, JsonObject *details, GError **error)
 {
-    return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_STATE,
-                      "the unfinished restore of %s is still registered",
-                      detail(details, "name"));
+    bool is_ours;
+
+    if (!look_for_mark(domain, details, &is_ours, error))
+        return false;
+    return !is_ours
+        || kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_STATE,
+                      "the unfinished restore of %s is still registered", detail(details, "name"));
 }
 
 /* ---- files ---- */
@@ -110,8 +121,10 @@ prepare_memory(JsonObject *details, KvssHost *host, const char *image, GError **
 
     if (!find_by_uuid(details, host, &domain, error))
         return false;
-    if (!domain || has_our_mark(domain, details))
-        return domain ? throw_still_there(details, error) : true;
+    if (!domain)
+        return true;
+    if (!check_gone(domain, details, error))
+        return false;
     /* What we have saved ourselves is for the start that follows. */
     if (!json_object_get_boolean_member_with_default(details, "saved", FALSE))
         return true;
@@ -225,10 +238,8 @@ kvss_act_undo_undefine(JsonObject *details, KvssHost *host, unsigned patience_s,
 
     if (!kvss_act_check_whole(details, error) || !find_by_uuid(details, host, &present, error))
         return false;
-    if (present && has_our_mark(present, details))
-        return throw_still_there(details, error);
-    if (present)
-        return true; /* was not undefined yet, or is registered again */
+    if (present) /* was not undefined yet, or is registered again */
+        return check_gone(present, details, error);
     return define_old(details, host, error);
 }
 
@@ -247,9 +258,7 @@ kvss_act_undo_stop(JsonObject *details, KvssHost *host, unsigned patience_s, GEr
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND,
                           "%s is not registered: it cannot be started again",
                           detail(details, "name"));
-    if (has_our_mark(domain, details))
-        return throw_still_there(details, error);
-    if (!kvss_domain_get_state(domain, &state, NULL, error))
+    if (!check_gone(domain, details, error) || !kvss_domain_get_state(domain, &state, NULL, error))
         return false;
     /* It may only be about to stop: what was asked for is carried out after the death of who asked. */
     if (state != KVSS_DOMAIN_OFF && state != KVSS_DOMAIN_SAVED
@@ -275,10 +284,15 @@ kvss_act_undo_define(JsonObject *details, KvssHost *host, unsigned patience_s, G
         | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_TPM;
     g_autoptr(KvssDomain) domain = NULL;
     virDomainPtr handle;
+    bool is_ours;
 
     if (!find_by_uuid(details, host, &domain, error))
         return false;
-    if (!domain || !has_our_mark(domain, details))
+    if (!domain)
+        return true;
+    if (!look_for_mark(domain, details, &is_ours, error))
+        return false;
+    if (!is_ours)
         return true;
     handle = kvss_domain_handle(domain);
     if (virDomainIsActive(handle) == 1)
@@ -296,10 +310,15 @@ bool
 kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error)
 {
     g_autoptr(KvssDomain) domain = NULL;
+    bool is_ours;
 
     if (!find_by_uuid(details, host, &domain, error))
         return false;
-    if (!domain || !has_our_mark(domain, details))
+    if (!domain)
+        return true;
+    if (!look_for_mark(domain, details, &is_ours, error))
+        return false;
+    if (!is_ours)
         return true;
     if (virDomainSetMetadata(kvss_domain_handle(domain), VIR_DOMAIN_METADATA_ELEMENT, NULL,
                              KVSS_RESTORE_MARK_PREFIX, KVSS_RESTORE_MARK_URI,
