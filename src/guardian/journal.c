@@ -108,7 +108,7 @@ journal_append(KvssJournal *journal, JsonObject *object, gint64 length_max, GErr
     g_mutex_lock(&journal->lock);
     ok = has_room(journal, strlen(line), length_max, error)
         && kvss_write_exact(journal->fd, line, strlen(line), error)
-        && kvss_fsync(journal->fd, journal->path, error);
+        && kvss_fsync(journal->fd, "it", error);
     g_mutex_unlock(&journal->lock);
     if (!ok)
         g_prefix_error(error, "journal %s: ", journal->path);

@@ -280,14 +280,46 @@ run_complete(Plan *plan, KvssRun *run, KvssRestoreResult *result, GError **error
     return true;
 }
 
+/* What a block device had is gone, and a writer may keep what it was given. */
+static bool
+is_as_before(const Plan *plan)
+{
+    for (guint i = 0; i < plan->hosts->len; i++)
+        if (((PlanHost *) g_ptr_array_index(plan->hosts, i))->stays)
+            return false;
+    for (guint i = 0; i < plan->vms->len; i++) {
+        const PlanVm *vm = g_ptr_array_index(plan->vms, i);
+
+        for (guint k = 0; k < vm->disks->len; k++)
+            if (((PlanDisk *) g_ptr_array_index(vm->disks, k))->is_block)
+                return false;
+    }
+    return true;
+}
+
+static void
+add_words(GError **error, const char *words)
+{
+    char *before;
+
+    if (!error || !*error)
+        return;
+    before = (*error)->message;
+    (*error)->message = g_strconcat(before, words, NULL);
+    g_free(before);
+}
+
 /* Whatever is still open is undone; what cannot be is named, and doctor's. */
 static void
-run_take_back(KvssRun *run, GError **error)
+run_take_back(Plan *plan, KvssRun *run, GError **error)
 {
     g_autoptr(GError) problem = NULL;
 
-    if (kvss_run_finish(run, &problem))
+    if (kvss_run_finish(run, &problem)) {
+        if (is_as_before(plan))
+            add_words(error, "; everything is as it was before");
         return;
+    }
     g_prefix_error(error, "(not everything could be taken back: %s; run 'kvss doctor') ",
                    problem->message);
 }
@@ -303,7 +335,7 @@ run_with_journal(Plan *plan, KvssCoordinator *coordinator, KvssRun *run,
         host_take_back(plan, run, error);
         mark_all_failed(plan);
         kvss_coordinator_abort(coordinator);
-        run_take_back(run, error);
+        run_take_back(plan, run, error);
     }
     /* The journal is gone: the writers' last event must not look for it. */
     kvss_coordinator_set(coordinator)->run = NULL;

@@ -11,11 +11,12 @@ import signal
 import sys
 import time
 
-from kvsslab import (Disk, LabCase, LabError, process_children, run, start_libvirtd, stop_libvirtd, virsh, wait_until)
+from kvsslab import (KVSS, Disk, LabCase, LabError, process_children, run, start_libvirtd, stop_libvirtd, virsh, wait_until)
 
 SEED = os.environ.get("KVSS_TEST_SEED") or str(int(time.time()))
 ROUNDS = int(os.environ.get("KVSS_TEST_ROUNDS") or 200)
 FIRST = int(os.environ.get("KVSS_TEST_FIRST") or 0)
+ROUNDS_A_TEST = 25
 SAVE_FOLDER = "/var/lib/libvirt/qemu/save"
 RUNNING, PAUSED, SAVED, OFF = "running", "paused", "saved", "shut off"
 
@@ -237,6 +238,12 @@ class FaultCase(LabCase):
                                                ", then doctor at its step %d" % kill_doctor_at, which), file=sys.stderr, flush=True)
         return is_there
 
+    def make_anew(self):
+        self.kvss("doctor")
+        self.web.delete()
+        type(self).web.define()
+        self.kvss("restore", "latest", "web", "--yes")
+
 
 class KilledAtSomeSteps(FaultCase):
     """A handful, chosen: around the stop, the files, the registration, the point of no return."""
@@ -254,6 +261,179 @@ class KilledAtSomeSteps(FaultCase):
 
     def test_host_dies(self):
         self.assertTrue(self.killed_at_step(17, "host", RUNNING))
+
+
+class NoRoom(FaultCase):
+    """A file system is full from the middle of a restore on."""
+    cost = 40
+
+    @classmethod
+    def make(cls):
+        cls.mount_small("/var/lib/kvss", 8)
+        cls.addClassCleanup(run, "umount", "-l", "/var/lib/kvss")
+        super().make()
+
+    @staticmethod
+    def mount_small(folder, mib):
+        """A small file system on this folder."""
+        image = os.path.join(os.environ["LAB_WORK"], folder.replace("/", "-") + ".ext4")
+        with open(image, "wb") as file:
+            file.truncate(mib << 20)
+        run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", image)
+        os.makedirs(folder, exist_ok=True)
+        run("mount", "-o", "loop", image, folder)
+        os.rmdir(folder + "/lost+found")
+
+    def filled(self, folder, state, steps):
+        """At each of these steps the folder becomes full; when kvss has ended there is room again."""
+        ends = set()
+        for number in steps:
+            self.bring_to(state)
+            before = self.look()
+            running = self.start("step-%d:2" % number)
+            self.assertTrue(self.reaches(running, "step-%d" % number), str(running.result()))
+            filler = os.path.join(folder, "filler")
+            with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * (256 << 10) if os.statvfs(folder).f_bavail > 128 else b"x" * 512)
+            try:
+                result = running.wait(60)
+            finally:
+                os.unlink(filler)
+            self.assertIn(result.rc, (0, 1), str(result))
+            self.recover()
+            which = self.assertWhole(before)
+            self.assertEqual(which, "new" if result.rc == 0 else "old", str(result))
+            if result.rc == 1 and "failed to write pid file" not in result.stderr:      # that is all that qemu-nbd says
+                self.assertFailed(result, 1, "no space left on device", "everything is as it was before")
+            print("step %d (%s), %s full: exit %d, %s; %s" % (number, state, folder, result.rc, which, " | ".join(result.stderr.strip().split("\n"))),
+                  file=sys.stderr, flush=True)
+            ends.add(which)
+        return ends
+
+    def test_state_folder(self):
+        self.assertIn("old", self.filled("/var/lib/kvss", OFF, (4, 7, 12, 24)))
+
+    def test_state_folder_with_a_running_vm(self):
+        self.assertEqual(self.filled("/var/lib/kvss", RUNNING, (9, 15)), {"old"})
+
+    def test_folder_of_the_images(self):
+        folder = self.web.folder
+        self.bring_to(OFF)
+        self.mount_small(folder + "-small", 110)
+        self.addCleanup(os.rmdir, folder + "-small")
+        for path in self.web.paths().values():
+            run("cp", "--sparse=always", path, folder + "-small/")
+        run("mount", "--bind", folder + "-small", folder)
+        run("umount", "-l", folder + "-small")
+        self.addCleanup(run, "umount", "-l", folder)
+        self.assertEqual(self.filled(folder, OFF, (9, 15, 19)), {"old"})
+
+    def test_libvirts_save_folder(self):
+        """The memory of the old VM does not fit: it runs on, and nothing else was begun."""
+        self.bring_to(RUNNING)
+        self.mount_small(SAVE_FOLDER, 16)
+        self.addCleanup(run, "umount", "-l", SAVE_FOLDER)
+        before = self.look()
+        result = self.start().wait(60)
+        self.assertFailed(result, 1, "web", "its memory cannot be saved")
+        self.assertEqual(self.assertWhole(before), "old")
+
+
+class BrokenDisk(FaultCase):
+    """The n-th write, sync or rename of a program fails with EIO."""
+    cost = 60
+
+    def setUp(self):
+        super().setUp()
+        self.shim = os.path.join(os.path.dirname(KVSS), "tests/vm/fail-io.so")
+        if not os.path.exists(self.shim):
+            self.skipTest("there is no %s: a build with sanitizers has none" % self.shim)
+
+    def failing(self, program, call, number, state=OFF):
+        """False when the restore had no such call and is complete."""
+        self.bring_to(state)
+        before = self.look()
+        env = {"LD_PRELOAD": self.shim, "KVSS_TEST_FAIL_IO": "%s:%s:%d:5" % (program, call, number)}
+        result = self.kvss("restore", "latest", "web", "--yes", env=env)
+        has_failed = "test: %s %d of %s fails" % (call, number, program) in result.stderr or result.rc != 0
+        self.recover()
+        which = self.assertWhole(before)
+        self.assertEqual(which, "new" if result.rc == 0 else "old", str(result))
+        if result.rc != 0:
+            self.assertFailed(result, 1, "input/output error")
+        print("%s %d of %s fails (%s): exit %d, %s; %s" % (call, number, program, state, result.rc, which, " | ".join(result.stderr.strip().split("\n"))),
+              file=sys.stderr, flush=True)
+        return has_failed
+
+    def some(self, program, call, numbers, state=OFF):
+        for number in numbers:
+            with self.subTest("%s %d of %s" % (call, number, program)):
+                if not self.failing(program, call, number, state):
+                    self.assertGreater(number, 0, "no such call was ever made")
+                    return
+
+    def test_sync(self):
+        self.some("kvss", "fsync", (2, 5, 9, 14, 20))
+
+    def test_write_of_an_image(self):
+        self.some("qemu-nbd", "pwrite", (0, 3))
+
+    def test_sync_of_an_image(self):
+        self.some("qemu-nbd", "fsync", (0,))
+
+    def test_rename(self):
+        self.some("kvss", "rename", (0, 1))
+
+    def test_with_a_running_vm(self):
+        self.some("qemu-nbd", "pwrite", (1,), RUNNING)
+
+
+class BrokenDiskSweep(BrokenDisk):
+    """Each of them."""
+    cost = 300
+    sweep = True
+
+    def test_sync(self):
+        self.some("kvss", "fsync", range(80))
+
+    def test_write(self):
+        self.some("kvss", "write", range(80))
+
+    def test_write_of_an_image(self):
+        self.some("qemu-nbd", "pwrite", range(0, 60, 3))
+
+    def test_sync_of_an_image(self):
+        self.some("qemu-nbd", "fsync", range(10))
+
+    def test_rename(self):
+        self.some("kvss", "rename", range(10))
+
+
+class RepositoryVanishes(FaultCase):
+    """Unmounted, or moved away, when the old VM has been set aside."""
+    cost = 15
+
+    def vanishes(self, state):
+        self.bring_to(state)
+        before = self.look()
+        running = self.start("step-13:2")
+        self.assertTrue(self.reaches(running, "step-13"))
+        os.rename(self.kvss.repository + "/data", self.kvss.repository + "/away")
+        try:
+            result = running.wait(60)
+        finally:
+            os.rename(self.kvss.repository + "/away", self.kvss.repository + "/data")
+        self.assertNotIn(result.rc, (0, 3), str(result))
+        self.assertFailed(result, result.rc, "web")
+        self.recover()
+        self.assertEqual(self.assertWhole(before), "old")
+
+    def test_off(self):
+        self.vanishes(OFF)
+
+    def test_running(self):
+        self.vanishes(RUNNING)
 
 
 class KilledAtEveryStep(FaultCase):
@@ -276,12 +456,6 @@ class KilledAtEveryStep(FaultCase):
             if not is_there:
                 self.assertGreater(number, 20)
                 return
-
-    def make_anew(self):
-        self.kvss("doctor")
-        self.web.delete()
-        type(self).web.define()
-        self.kvss("restore", "latest", "web", "--yes")
 
     def test_power_cut(self):
         self.every_step("both", [OFF, RUNNING, OFF, OFF, SAVED, OFF, OFF, PAUSED])
@@ -342,19 +516,26 @@ class KilledAtRandom(FaultCase):
             state, victims, at, seconds[state], "" if has_struck else " (too late)",
             "" if kill_doctor_at is None else ", doctor at its step %d" % kill_doctor_at, result.rc, which)
 
-    def test_random_kills(self):
-        print("KVSS_TEST_SEED=%s KVSS_TEST_ROUNDS=%d KVSS_TEST_FIRST=%d" % (SEED, ROUNDS, FIRST), file=sys.stderr, flush=True)
+    def some_rounds(self, numbers):
+        print("KVSS_TEST_SEED=%s KVSS_TEST_ROUNDS=%d KVSS_TEST_FIRST=%d" % (SEED, len(numbers), numbers[0]), file=sys.stderr, flush=True)
         seconds = {state: self.whole_run(state) for state in (OFF, RUNNING, PAUSED, SAVED)}
-        counts = {}
-        for number in range(FIRST, FIRST + ROUNDS):
+        for number in numbers:
             with self.subTest("seed %s round %d" % (SEED, number)):
                 try:
                     told = self.round(number, seconds)
                 except BaseException as error:
                     print("FAILED seed %s round %d: %s\n%s" % (SEED, number, error, getattr(self, "doctor_said", "")),
                           file=sys.stderr, flush=True)
-                    KilledAtEveryStep.make_anew(self)
+                    self.make_anew()
                     raise
                 print("seed %s round %d: %s" % (SEED, number, told), file=sys.stderr, flush=True)
-                counts[told[-3:]] = counts.get(told[-3:], 0) + 1
-        self.assertEqual(set(counts), {"old", "new"}, "only one end was ever seen: %s" % counts)
+
+
+def add_tests():
+    for first in range(FIRST, FIRST + ROUNDS, ROUNDS_A_TEST):
+        numbers = range(first, min(first + ROUNDS_A_TEST, FIRST + ROUNDS))
+        setattr(KilledAtRandom, "test_rounds_%03d_to_%03d" % (numbers[0], numbers[-1]),
+                lambda self, numbers=numbers: self.some_rounds(numbers))
+
+
+add_tests()
