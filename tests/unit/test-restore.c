@@ -442,6 +442,59 @@ test_link_in_its_place(World *w, gconstpointer data)
     default_pool_free(w);
 }
 
+static unsigned
+count_files(const char *folder)
+{
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+    unsigned n = 0;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+
+        n += g_file_test(path, G_FILE_TEST_IS_DIR) && !g_file_test(path, G_FILE_TEST_IS_SYMLINK)
+            ? count_files(path) : 1;
+    }
+    return n;
+}
+
+static void
+cancel_at_post_restore(const KvssRestoreProgressInfo *info, gpointer data)
+{
+    if (g_str_equal(info->step, "PostRestore"))
+        g_cancellable_cancel(data);
+}
+
+/* The link has made place for the disk already: it comes back with everything else. */
+static void
+test_link_taken_back(World *w, gconstpointer data)
+{
+    g_autofree char *images = default_pool_new(w);
+    g_autofree char *to = in_dir(w, "a");
+    g_autofree char *path = g_build_filename(images, "web-vda.qcow2", NULL);
+    g_autofree char *moved = g_build_filename(to, "web-vda.qcow2", NULL);
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    KvssRestoreOptions options = { .progress = cancel_at_post_restore,
+                                   .progress_data = cancellable, .cancellable = cancellable };
+    g_autoptr(GError) error = NULL;
+    KvssRestoreResult result = { 0 };
+
+    w->disk_path = path;
+    if (can_mark(w)) {
+        make_set(w);
+        (void) restore_disk_to(w, to, false, &result);
+        kvss_restore_result_clear(&result);
+        g_assert_false(restore(w, options, &result, &error));
+        g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+        g_assert_true(kvss_link_is_ours(path));
+        g_assert_true(kvss_link_leads_to(path, moved));
+        assert_disk_restored(w, path);
+        g_assert_cmpuint(count_files(images), ==, 1);
+        g_assert_cmpuint(count_files(to), ==, 1);
+    }
+    default_pool_free(w);
+}
+
 /* What is there and none of ours stays; the restore works, and says so. */
 static void
 test_link_obstructed(World *w, gconstpointer data)
@@ -1083,22 +1136,6 @@ assert_text(const char *path, const char *text)
     g_assert_cmpstr(content, ==, text);
 }
 
-static unsigned
-count_files(const char *folder)
-{
-    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
-    const char *name;
-    unsigned n = 0;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(folder, name, NULL);
-
-        n += g_file_test(path, G_FILE_TEST_IS_DIR) && !g_file_test(path, G_FILE_TEST_IS_SYMLINK)
-            ? count_files(path) : 1;
-    }
-    return n;
-}
-
 static void
 assert_no_journals(HostWorld *h)
 {
@@ -1570,6 +1607,7 @@ main(int argc, char **argv)
         TEST("/restore/elsewhere-behind-link", test_elsewhere_behind_link);
         TEST("/restore/link/whole", test_link);
         TEST("/restore/link/in-its-place", test_link_in_its_place);
+        TEST("/restore/link/taken-back", test_link_taken_back);
         TEST("/restore/link/obstructed", test_link_obstructed);
         TEST("/restore/link/act", test_link_act);
         TEST("/restore/dry-run", test_dry_run);

@@ -399,7 +399,9 @@ class Uefi(KindCase):
         cls.vm.wait_ready(timeout=120)
         cls.tpm = Tpm(cls.vm)
         cls.tpm.store(b"what the TPM keeps")
+        cls.known = cls.secret(cls.vm)
         cls.first = cls.kvss("backup", "efi")
+        cls.saved = cls.kvss("backup", "efi", "--method", "saved-state")
         cls.vm.shutdown()
 
     def setUp(self):
@@ -428,6 +430,19 @@ class Uefi(KindCase):
     def content(path):
         with open(path, "rb") as file:
             return file.read()
+
+    def test_saved_state(self):
+        """Memory, firmware and TPM go on together, with the disks elsewhere: nothing boots."""
+        self.assertExit(self.saved, 0)
+        self.vm.nvram_path = "%s/efi_VARS.fd" % NVRAM
+        self.forget()
+        self.restore(self.saved.summary["backup_id"], "--to", self.lab.path("saved"))
+        number = self.assertOneInstant(self.vm, clean=False)
+        self.assertContinues(self.vm, number, self.known)
+        self.assertEqual(self.tpm.stored(18), b"what the TPM keeps")
+        self.vm.destroy()
+        self.forget()
+        self.assertNothingLeft()
 
     def test_firmware_chosen_by_libvirt(self):
         """Its definition names no file of variables, and they are carried all the same: bit for bit, into nothing."""
