@@ -19,7 +19,8 @@ def build():
         return os.path.abspath(os.environ["KVSS"])
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folder = top + "/build-bench"
-    commands = [["meson", "compile", "-C", folder, "kvss:executable", "kvss-guardian:executable"]]
+    commands = [["meson", "compile", "-C", folder, "kvss:executable", "kvss-guardian:executable",
+                 "kvss-nbdkit-plugin:shared_module"]]
     if not os.path.exists(folder + "/build.ninja"):
         commands.insert(0, ["meson", "setup", folder, top, "--buildtype=release"])
     for command in commands:
@@ -52,6 +53,12 @@ def cpu_of(pid):
     with open("/proc/%d/stat" % pid) as file:
         fields = file.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory(pid):
+    """The most memory that a process has had, bytes."""
+    with open("/proc/%d/status" % pid) as file:
+        return int(re.search(r"VmHWM:\s+(\d+)", file.read())[1]) * 1024
 
 
 def files_below(folder):

@@ -3,12 +3,21 @@
 All of them encrypt, compress with zstd at level 3 (restic's "auto" is that), and store into a repository in a
 folder of their own. kvss reads the qcow2 image of a VM; restic and borg read a raw image of the same content.
 """
+import contextlib
+import json
 import os
+import random
 import re
 import shutil
+import statistics
 import subprocess
+import sys
+import time
 
-from measure import BenchError, run, stored_bytes
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests/lib"))
+
+from measure import BenchError, MIB, peak_memory, run, stored_bytes         # noqa: E402
+from nbd import Nbd                                                         # noqa: E402
 
 PASSWORD = "bench password"
 
@@ -18,6 +27,8 @@ class Tool:
 
     can_restore = True
     has_repository = True
+    only_restores = False       # what kvss's backup holds, or no backup at all
+    remark = None               # for people, below the tables
 
     def __init__(self, folder, disks):
         self.folder = os.path.join(folder, self.name)
@@ -111,6 +122,91 @@ class KvssRunning(Kvss):
         return self.with_vm("-q", "backup", "--full", "--method", "crash-consistent", self.disks.vm)
 
 
+class KvssExport(Kvss):
+    """The disk that kvss restores as a VM, as a raw file."""
+    name = "kvss-export"
+    note = "kvss's backup, the disk as a raw file: kvss export"
+    only_restores = True
+
+    def __init__(self, folder, disks):
+        super().__init__(folder, disks)
+        self.repository = os.path.join(folder, Kvss.name, "repository")
+        self.env["KVSS_REPOSITORY"] = self.repository
+
+    def prepare_restore(self):
+        Tool.prepare_restore(self)
+
+    def restore(self):
+        return self.run("-q", "export", "latest", self.disks.vm, "vda", self.target + "/disk.raw", written=[self.target])
+
+    def restored_is_same(self):
+        return self.same(self.target + "/disk.raw", "raw")
+
+
+class KvssNbd(KvssExport):
+    """The same disk over NBD, to null:; CPU time and memory are those of the server, with nbdcopy's CPU time."""
+    name = "kvss-nbd"
+    note = "kvss's backup, the disk read by nbdcopy from kvss serve, to null:"
+    places = 20
+
+    def prepare_restore(self):
+        super().prepare_restore()
+        begin = time.monotonic()
+        self.socket = self.target + "/s"
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [self.program, "--json", "serve", "latest", self.disks.vm, "vda", "--socket", self.socket],
+                env=dict(os.environ, **self.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+        line = self.process.stdout.readline()
+        if '"ready"' not in line:
+            raise BenchError("kvss serve: " + line)
+        self.uri = json.loads(line)["exports"][0]["uri"]
+        with open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)) as file:
+            self.server = int(file.read().split()[0])
+        self.look_at_first_bytes(time.monotonic() - begin)
+
+    def look_at_first_bytes(self, start):
+        """Connect, open the export, read 4 KiB of data that no reader had before."""
+        dice = random.Random(1)
+        times = []
+        for _ in range(self.places):
+            offset = self.disks.some_data(dice)
+            begin = time.monotonic()
+            with Nbd(self.socket) as nbd:
+                nbd.read(offset, 4096)
+            times.append((time.monotonic() - begin) * 1000)
+        self.remark = ("first byte over NBD: %.0f ms for the first client, %.0f ms in the median of %d; the server was ready after "
+                       "%.0f ms" % (times[0], statistics.median(times), self.places, start * 1000))
+
+    def restore(self):
+        cost = run(["nbdcopy", self.uri, "null:"], self.log, also_pid=self.server)
+        cost.memory = peak_memory(self.server)
+        return cost
+
+    def restored_is_same(self):
+        same = self.same(self.uri, "raw")
+        self.process.terminate()
+        return self.process.wait(60) == 0 and same
+
+
+class QemuImg(Tool):
+    """The floor: the same image into a raw file, by the program that everybody has."""
+    name = "qemu-img"
+    note = "no backup: qemu-img convert of the VM's qcow2 image into a raw file"
+    program = "qemu-img"
+    only_restores = True
+
+    def __init__(self, folder, disks):
+        super().__init__(folder, disks)
+        self.repository = disks.qcow2
+
+    def restore(self):
+        return self.run("convert", "-f", "qcow2", "-O", "raw", self.repository, self.target + "/disk.raw", written=[self.target])
+
+    def restored_is_same(self):
+        return self.same(self.target + "/disk.raw", "raw")
+
+
 class Restic(Tool):
     name = "restic"
     note = "raw file, content-defined chunks, compression auto"
@@ -200,7 +296,7 @@ class Nbdcopy(Tool):
         return self.backup()
 
 
-ALL = [Kvss, KvssRunning, Restic, Borg, BorgBuzhash, Nbdcopy]
+ALL = [Kvss, KvssRunning, KvssExport, KvssNbd, Restic, Borg, BorgBuzhash, Nbdcopy, QemuImg]
 
 
 class Disks:
@@ -231,6 +327,16 @@ class Disks:
 
     def image_of_vm(self):
         return re.search(r"vda\s+(/.*)", self.virsh("domblklist", self.vm))[1].strip()
+
+    def some_data(self, dice):
+        """The offset of 4 KiB of the disk that are no hole."""
+        with open(self.raw, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            while True:
+                at = dice.randrange(size // MIB) * MIB
+                with contextlib.suppress(OSError):      # ENXIO: nothing but a hole is left
+                    if os.lseek(file.fileno(), at, os.SEEK_DATA) == at:
+                        return at
 
     def data_bytes(self):
         return os.stat(self.raw).st_blocks * 512
