@@ -128,7 +128,7 @@ result_fill(KvssRestoreResult *result, Plan *plan)
         g_ptr_array_add(result->components, g_steal_pointer(&host->result));
     }
     result->steps = g_steal_pointer(&plan->steps);
-    result->is_partial = plan->is_partial;
+    result->is_partial |= plan->is_partial; /* a VM that did not start has set it */
 }
 
 static void
