@@ -254,6 +254,10 @@ static const Reach reaches[] = {
       "/evil", "bridge=\"lo\"" },
     { "devices", "<filesystem type='mount'><source dir='/evil'/><target dir='x'/></filesystem>",
       "filesystem", NULL },
+    { "devices", "<serial type='file'><source path='/srv/user/.ssh/evil'/></serial>", "evil",
+      "<serial type=\"null\"/>" },
+    { "devices", "<serial type='file'><source path='/var/lib/evil/data'/></serial>", "evil",
+      "<serial type=\"null\"/>" },
     { "devices", "<serial type='file'><source path='/etc/evil'/><target port='0'/></serial>"
                  "<console type='file'><source path='/etc/evil'/><target type='serial' port='0'/></console>",
       "/etc/evil", "<serial type=\"null\"><target port=\"0\"/>" },
