@@ -187,6 +187,15 @@ foretell_state(const Plan *plan, const PlanVm *vm, bool has_state)
     kvss_set_string(&vm->result->state, kvss_domain_state_name(state));
 }
 
+static bool
+has_block_device(const PlanVm *vm)
+{
+    for (guint i = 0; i < vm->disks->len; i++)
+        if (((PlanDisk *) g_ptr_array_index(vm->disks, i))->is_block)
+            return true;
+    return false;
+}
+
 static void
 describe_end(Plan *plan, const PlanVm *vm)
 {
@@ -195,6 +204,8 @@ describe_end(Plan *plan, const PlanVm *vm)
 
     if (plan->options->disks) {
         step(plan, "%s: %s", name, vm->is_beside ? "the VM is not touched" : "stays registered as it is");
+        if (!vm->is_beside && has_block_device(vm))
+            step(plan, "%s: do not start it meanwhile: a block device cannot be kept from it", name);
         if (plan->options->start)
             step(plan, "%s: started", name);
         return;

@@ -274,6 +274,20 @@ class Device(InPlaceCase):
         self.assertEqual(self.disk.hash(), self.stored)
         self.assertNoLogs(self.dev)
 
+    def test_single_disk(self):
+        """The VM stays registered; nothing can keep it from a start, and the plan says so."""
+        plan = self.kvss("restore", "latest", "dev", "--disk", "vda", "--dry-run")
+        self.assertTrue(any("do not start it" in step for step in plan.summary["steps"]), str(plan))
+        running = self.start_and_reach("restore-in-place", "dev", "--disk", "vda")
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+        self.assertExit(self.kvss("doctor"), 0)
+        self.assertEqual(self.disk.hash(), self.before)
+        self.restore("latest", "dev", "--disk", "vda")
+        self.assertEqual(self.disk.hash(), self.stored)
+        self.assertEqual(self.dev.state(), "shut off")
+        self.assertNoLogs(self.dev)
+
     def small_scratch(self, size):
         """A configuration whose scratch-dir is a file system of its own."""
         folder = self.lab.path("small")
