@@ -52,20 +52,27 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Serve, serve_clear)
 
 /* ---- starting ---- */
 
-/* Beside this program in a build folder; else where it was installed. */
+/* Beside this program in a build folder; else where it was installed. NULL: it is not there. */
 static char *
-plugin_path(void)
+plugin_path(GError **error)
 {
     const char *wish = g_getenv("KVSS_NBDKIT_PLUGIN");
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *folder = self ? g_path_get_dirname(self) : NULL;
     g_autofree char *beside = folder ? g_build_filename(folder, PLUGIN, NULL) : NULL;
+    g_autofree char *path = NULL;
 
     if (wish)
-        return g_strdup(wish);
-    if (beside && g_file_test(beside, G_FILE_TEST_IS_REGULAR))
-        return g_steal_pointer(&beside);
-    return g_build_filename(KVSS_LIBEXECDIR, PLUGIN, NULL);
+        path = g_canonicalize_filename(wish, NULL); /* with a '/': nbdkit looks up short names */
+    else if (beside && g_file_test(beside, G_FILE_TEST_IS_REGULAR))
+        path = g_steal_pointer(&beside);
+    else
+        path = g_build_filename(KVSS_LIBEXECDIR, PLUGIN, NULL);
+    if (g_file_test(path, G_FILE_TEST_IS_REGULAR))
+        return g_steal_pointer(&path);
+    kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_UNSUPPORTED,
+               "%s is not there: kvss is not installed whole", path);
+    return NULL;
 }
 
 /* Every value behind its key: none can be taken for an option. */
@@ -82,7 +89,7 @@ add_setting(GPtrArray *argv, const char *key, const char *value)
  * and the cache reads the pieces of a large request, and those behind it, in threads of its own.
  */
 static GPtrArray *
-server_words(const KvssServeOptions *options)
+server_words(const KvssServeOptions *options, const char *plugin)
 {
     GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
     static const char *const fixed[] = {
@@ -92,7 +99,7 @@ server_words(const KvssServeOptions *options)
 
     for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++)
         g_ptr_array_add(argv, g_strdup(fixed[i]));
-    g_ptr_array_add(argv, plugin_path());
+    g_ptr_array_add(argv, g_strdup(plugin));
     add_setting(argv, "repository", options->location);
     add_setting(argv, "state-dir", options->state_dir);
     add_setting(argv, "cache-dir", options->cache_dir);
@@ -124,17 +131,18 @@ static bool
 serve_start(Serve *serve, GError **error)
 {
     const KvssServeOptions *options = serve->options;
-    g_autoptr(GPtrArray) argv = server_words(options);
+    g_autofree char *plugin = plugin_path(error);
+    g_autoptr(GPtrArray) argv = plugin ? server_words(options, plugin) : NULL;
     int password[2], report[2];
     KvssProcessSetup setup = {
-        .argv = (const char *const *) argv->pdata,
+        .argv = argv ? (const char *const *) argv->pdata : NULL,
         .variables = variables,
         .listening = kvss_socket_fd(serve->socket),
         .n_files = 2,
     };
     bool ok;
 
-    if (!g_unix_open_pipe(password, FD_CLOEXEC, error))
+    if (!argv || !g_unix_open_pipe(password, FD_CLOEXEC, error))
         return false;
     if (!g_unix_open_pipe(report, FD_CLOEXEC, error)) {
         (void) close(password[0]);

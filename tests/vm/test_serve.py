@@ -11,7 +11,7 @@ import stat
 import subprocess
 import time
 
-from kvsslab import KVSS, Disk, LabCase, LabError, process_children, run, start_libvirtd, stop_libvirtd, wait_until
+from kvsslab import KVSS, Disk, Kvss, LabCase, LabError, process_children, run, start_libvirtd, stop_libvirtd, wait_until
 from nbd import Nbd, NbdError
 
 
@@ -233,6 +233,13 @@ class Serve(LabCase):
             self.assertTrue(bad)
             self.assertLess(len(bad), 40, "most of it is whole")
             self.assertEqual(nbd.read(60 << 20, 4096), bytes(4096))
+        # What docs/emergency.md says: all but the damaged chunks can be had.
+        rescued = self.folder + "/rescued.raw"
+        run("qemu-img", "convert", "--salvage", "-f", "raw", "-O", "raw", serving.uri("web/vda"), rescued)
+        with open(rescued, "rb") as file:
+            for offset in range(0, 64 << 20, 256 << 10):
+                wanted = bytes(256 << 10) if offset in bad else self.content(offset, 256 << 10)
+                self.assertTrue(file.read(256 << 10) == wanted, "at %d" % offset)
         self.assertIsNone(serving.process.poll())
         for pack, data in saved.items():
             self.write(pack, data)
@@ -384,6 +391,32 @@ class Serve(LabCase):
         result = self.kvss("serve", "latest", "--socket", self.socket, env={"PATH": path}, timeout=30)
         self.assertFailed(result, 1, "nbdkit")
         self.assertEqual(os.listdir(self.folder), ["bin"])
+
+    def test_without_our_plugin(self):
+        result = self.kvss("serve", "latest", "--socket", self.socket, env={"KVSS_NBDKIT_PLUGIN": self.folder + "/none"})
+        self.assertFailed(result, 1, self.folder + "/none")
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_what_restic_stored_again(self):
+        """Chunks that were cut by content, at other places than ours."""
+        stored = self.folder + "/stored"
+        self.kvss.restic("restore", "latest", "--target", stored)
+        other = Kvss(self.lab, self.folder + "/repository")
+        other.restic("init", "--repository-version", "2")
+        other.restic("backup", "--tag", "kvss", ".", cwd=stored)
+        serving = Serving(other, "latest", "web", "vda", path=self.socket)
+        self.addCleanup(serving.__exit__)
+        dice = random.Random(4712)
+        with Nbd(self.socket) as nbd:
+            for _ in range(100):
+                length = dice.choice((1, 4096, 100000, 3000000))
+                offset = dice.randrange(nbd.size - length)
+                self.assertEqual(nbd.read(offset, length), self.content(offset, length), "%d, %d" % (offset, length))
+        run("nbdcopy", serving.uri("web/vda"), self.folder + "/copy")
+        run("cmp", self.folder + "/copy", self.raw)
+        self.assertExit(other("export", "latest", "web", "vda", self.folder + "/copy.qcow2"), 0)
+        self.assertIn("identical", run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", self.raw, self.folder + "/copy.qcow2"))
+        self.assertEqual(serving.end(), 0)
 
     def test_first_byte_and_memory(self):
         """Bounds that even a busy machine keeps: a second for the first byte, 200 MiB for many readers."""
