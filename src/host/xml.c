@@ -10,6 +10,69 @@
 #define XML_LENGTH_MAX (10 * 1024 * 1024)
 #define X(text) ((const xmlChar *) (text))
 
+/* ---- shape ---- */
+
+/* Elements that libvirt has once in each other. With two, it may go by another one than we do. */
+static const char *const once[] = {
+    "name", "uuid", "os", "devices", "kernel", "initrd", "cmdline", "dtb", "shim", "loader", "nvram",
+    "acpi", "emulator", "driver", "source", "target", "backend", "backingStore", "mirror", "model",
+    "acceleration", "gl", "log", "rom", NULL,
+};
+
+static bool
+check_once(xmlNodePtr node, GError **error)
+{
+    const char *name = (const char *) node->name;
+
+    /* Of a port that speaks UDP one is its own end, one the other. */
+    if (!g_strv_contains(once, name) || !kvss_xml_next(node, name)
+        || (g_str_equal(name, "source") && kvss_xml_attribute_is(node->parent, "type", "udp")))
+        return true;
+    return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                      "the definition has <%s> more than once in one place", name);
+}
+
+static bool
+has_namespace(xmlNodePtr node)
+{
+    for (xmlAttrPtr a = node->properties; a; a = a->next)
+        if (a->ns)
+            return true;
+    return node->ns != NULL;
+}
+
+/* libvirt passes over some elements of another namespace and takes others by their mere name. */
+static bool
+check_below(xmlNodePtr node, GError **error)
+{
+    for (xmlNodePtr n = node->children; n; n = n->next) {
+        if (n->type != XML_ELEMENT_NODE)
+            continue;
+        if (has_namespace(n))
+            return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                              "the definition has <%s> in a namespace of its own",
+                              (const char *) n->name);
+        if (!check_once(n, error) || !check_below(n, error))
+            return false;
+    }
+    return true;
+}
+
+/* Metadata is whose namespace it says; what extends <domain> stands right below it. */
+static bool
+check_shape(xmlNodePtr root, GError **error)
+{
+    for (xmlNodePtr n = root->children; n; n = n->next) {
+        if (n->type != XML_ELEMENT_NODE || n->ns || kvss_xml_is(n, "metadata"))
+            continue;
+        if (!check_once(n, error) || !check_below(n, error))
+            return false;
+    }
+    return true;
+}
+
+/* ---- parsing ---- */
+
 xmlDocPtr
 kvss_xml_parse_domain(const char *xml, GError **error)
 {
@@ -31,10 +94,12 @@ kvss_xml_parse_domain(const char *xml, GError **error)
     }
     root = xmlDocGetRootElement(document);
     /* libvirt writes no document type; with one come entities. */
-    if (root && !xmlGetIntSubset(document) && kvss_xml_is(root, "domain"))
+    if (!root || xmlGetIntSubset(document) || !kvss_xml_is(root, "domain"))
+        kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID,
+                   "the definition is not a <domain>");
+    else if (check_shape(root, error))
         return document;
     xmlFreeDoc(document);
-    kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID, "the definition is not a <domain>");
     return NULL;
 }
 
@@ -53,7 +118,7 @@ kvss_xml_text(xmlDocPtr document)
 bool
 kvss_xml_is(xmlNodePtr node, const char *name)
 {
-    return node->type == XML_ELEMENT_NODE && xmlStrEqual(node->name, X(name));
+    return node->type == XML_ELEMENT_NODE && !node->ns && xmlStrEqual(node->name, X(name));
 }
 
 xmlNodePtr

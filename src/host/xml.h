@@ -13,13 +13,16 @@
 /**
  * kvss_xml_parse_domain:
  *
- * The text of a <domain>. Errors: KVSS_HOST_ERROR_INVALID. Free with xmlFreeDoc().
+ * The text of a <domain>, in a shape that leaves no doubt which element libvirt goes
+ * by: what it has once is there once, and nothing but metadata and extensions has a
+ * namespace. Errors: KVSS_HOST_ERROR_INVALID. Free with xmlFreeDoc().
  */
 xmlDocPtr kvss_xml_parse_domain(const char *xml, GError **error);
 
 /** The document without its declaration, one element's text. Free with g_free. */
 char *kvss_xml_text(xmlDocPtr document);
 
+/** An element without a namespace; so are those that are found by name. */
 bool kvss_xml_is(xmlNodePtr node, const char *name);
 xmlNodePtr kvss_xml_child(xmlNodePtr node, const char *name);
 xmlNodePtr kvss_xml_child_or_new(xmlNodePtr node, const char *name);

@@ -325,6 +325,11 @@ static const Reach reaches[] = {
       "firmware=\"efi\"" },
     { "os", "<loader type='rom'>/usr/share/../../evil</loader>", "evil", NULL },
     { "os", "<nvram template='/etc/shadow'>/etc/cron.d/x</nvram>", "/etc", NULL },
+    { "os", "<loader type='pflash' readonly='no'>/usr/share/evil.fd</loader>", "readonly=\"no\"",
+      "readonly=\"yes\"" },
+    { "os", "<varstore path='/evil'/>", "/evil", NULL },
+    { "devices", "<interface type='user'><rom bar='on' file='/etc/shadow'/></interface>", "shadow",
+      "bar=\"on\"" },
     { "domain", "<seclabel type='none'/>", "seclabel", NULL },
     { "domain", "<seclabel type='static' model='dac' relabel='yes'><label>root:root</label></seclabel>",
       "root", NULL },
@@ -445,6 +450,100 @@ test_grants_are_exact(void)
         assert_has_not(result, cases[i][1].evil);
         g_assert_true(report.left_out_host_access);
     }
+}
+
+/* Of two elements libvirt may go by the other one, and of namespaces it sees some and passes over some. */
+static void
+test_doubtful_shapes(void)
+{
+    static const char *const shapes[] = {
+        "<devices/><devices><hostdev/></devices>",
+        "<x:devices xmlns:x='urn:x'/><devices/><devices><hostdev/></devices>",
+        "<os><type>hvm</type></os><os><kernel>/etc/shadow</kernel></os>",
+        "<os><initrd/><initrd>/etc/shadow</initrd></os>",
+        "<devices><x:hostdev xmlns:x='urn:x'/></devices>",
+        "<devices><serial x:type='pty' type='file' xmlns:x='urn:x'/></devices>",
+        "<devices><disk><source file='/a'/><source file='/b'/></disk></devices>",
+        "<devices><serial type='tcp'><source mode='bind'/><source mode='connect'/></serial></devices>",
+        "<os xmlns='urn:x'><kernel>/etc/shadow</kernel></os><os/><os/>",
+    };
+    g_autoptr(KvssComponent) component = kvss_component_new(UUID, "web");
+
+    for (gsize i = 0; i < G_N_ELEMENTS(shapes); i++) {
+        g_autofree char *xml = g_strdup_printf("<domain type='kvm'><name>web</name><uuid>" UUID
+                                               "</uuid>%s</domain>", shapes[i]);
+        g_autoptr(GError) error = NULL;
+        g_autofree char *result
+            = kvss_definition_correct(xml, component, NULL, NULL, NULL, &error);
+
+        g_assert_error(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_INVALID);
+        g_assert_null(result);
+    }
+}
+
+/* What libvirt itself writes so is no doubt. */
+static void
+test_usual_shapes(void)
+{
+    g_autofree char *result = correct_wished(
+        "<domain type='kvm'><name>web</name><uuid>" UUID "</uuid><metadata>"
+        "<os:libosinfo xmlns:os='urn:os'><os:os id='x'/><os:os id='y'/></os:libosinfo>"
+        "</metadata><os><type>hvm</type><boot dev='hd'/><boot dev='cdrom'/></os>"
+        "<cpu><model>a</model><feature name='b'/><feature name='c'/></cpu><devices>"
+        "<graphics type='vnc'><listen type='address'/><listen type='address'/></graphics>"
+        "<serial type='udp'><source mode='bind' host='a' service='1'/>"
+        "<source mode='connect' host='a' service='2'/></serial></devices></domain>",
+        "{\"allow-host-access\":true}", NULL);
+
+    assert_has(result, "<os:os id=\"y\"/>");
+    assert_has(result, "<source mode=\"connect\"");
+}
+
+/* A chain below a medium, or below a disk that the VM has here, would be opened with it. */
+static void
+test_chains(void)
+{
+#define CHAIN "<backingStore type='file'><format type='raw'/><source file='/etc/shadow'/>" \
+              "</backingStore><mirror type='file'><source file='/etc/shadow'/></mirror>"
+#define DISK(chain) "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>" \
+                    "<source file='/vms/b.img'/>" chain "<target dev='vdb'/></disk>"
+    const Reach here = { "devices", DISK(""), NULL, NULL };
+    const Reach cases[] = {
+        { "devices", DISK(CHAIN), "shadow", "/vms/b.img" },
+        { "devices", "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>"
+                     "<source file='/vms/no-such.iso'><encryption format='luks'/></source>" CHAIN
+                     "<target dev='sda'/></disk>", "shadow", "no-such.iso" },
+    };
+    g_autofree char *present = domain_with(&here);
+    g_autofree char *wishes = wishes_with_present(present);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *xml = domain_with(&cases[i]);
+        g_autofree char *result = correct_wished(xml, wishes, NULL);
+
+        assert_has_not(result, cases[i].evil);
+        assert_has_not(result, "encryption");
+        assert_has(result, cases[i].stays);
+    }
+}
+
+/* The variables in the backup are one file: what else is said of their place is no part of it. */
+static void
+test_nvram_elsewhere(void)
+{
+    g_autoptr(KvssComponent) component = kvss_component_new(UUID, "web");
+    g_auto(KvssDefinitionReport) report = { 0 };
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = NULL;
+
+    (void) kvss_component_add_file(component, "nvram.fd", "/new/VARS.fd", 0600);
+    xml = kvss_definition_correct(
+        "<domain type='kvm'><name>web</name><uuid>" UUID "</uuid><os><type>hvm</type>"
+        "<nvram type='block'><source dev='/dev/evil'/></nvram></os></domain>",
+        component, NULL, NULL, &report, &error);
+    g_assert_no_error(error);
+    assert_has_not(xml, "evil");
+    g_assert_true(report.left_out_host_access);
 }
 
 /* What nearly every VM has needs no permission. */
@@ -658,6 +757,10 @@ main(int argc, char **argv)
     g_test_add_func("/definition/host-access", test_host_access);
     g_test_add_func("/definition/host-access-granted", test_host_access_granted);
     g_test_add_func("/definition/grants-are-exact", test_grants_are_exact);
+    g_test_add_func("/definition/doubtful-shapes", test_doubtful_shapes);
+    g_test_add_func("/definition/usual-shapes", test_usual_shapes);
+    g_test_add_func("/definition/chains", test_chains);
+    g_test_add_func("/definition/nvram-elsewhere", test_nvram_elsewhere);
     g_test_add_func("/definition/harmless", test_harmless);
     g_test_add_func("/definition/ends", test_ends);
     g_test_add_func("/definition/media", test_media);

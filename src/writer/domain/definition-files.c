@@ -137,6 +137,18 @@ medium_make_optional(Correction *c, xmlNodePtr source, const char *file, const c
     definition_note(c, "%s is not on this host: drive %s starts empty", file, target);
 }
 
+/* A plain file needs no more than its path; a chain below it would be opened, and given away. */
+static void
+medium_make_plain(xmlNodePtr disk, xmlNodePtr source)
+{
+    static const char *const more[] = { "slices", "encryption", "reservations", "auth" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(more); i++)
+        kvss_xml_remove_children(source, more[i]);
+    kvss_xml_remove_children(disk, "encryption");
+    definition_drop_chain(disk);
+}
+
 void
 definition_media(Correction *c, xmlNodePtr disk, const char *target)
 {
@@ -151,6 +163,8 @@ definition_media(Correction *c, xmlNodePtr disk, const char *target)
 
     if (!source)
         return;
+    if (is_one)
+        medium_make_plain(disk, source);
     if (is_one || definition_may_stay(c, disk, what)) {
         if (verdict == FILE_ABSENT)
             medium_make_optional(c, source, file, target);
@@ -204,6 +218,22 @@ is_firmware(const char *path, bool may_be_absent)
            && !definition_leads_into_system(path, but);
 }
 
+/* It is the host's, and no other VM's start is the guest's to write; nor has it an image behind it. */
+static void
+firmware_check_opening(Correction *c, xmlNodePtr loader, const char *path)
+{
+    g_autofree char *what = g_strdup_printf("that firmware %s can be written to", path);
+    g_autofree char *format = kvss_xml_attribute(loader, "format");
+
+    if (kvss_xml_attribute_is(loader, "type", "pflash")
+        && !kvss_xml_attribute_is(loader, "readonly", "yes")
+        && !definition_may_stay(c, loader, what))
+        kvss_xml_set_attribute(loader, "readonly", "yes");
+    if (format && !g_str_equal(format, "raw") && !kvss_path_is_below(path, "/usr")
+        && !definition_may_stay(c, loader, "the format of its firmware"))
+        kvss_xml_unset_attribute(loader, "format");
+}
+
 /* Without its loader a UEFI guest gets the one that this host has for it. */
 static void
 loader_check(Correction *c, xmlNodePtr os)
@@ -213,7 +243,11 @@ loader_check(Correction *c, xmlNodePtr os)
     g_autofree char *path = kvss_xml_content(loader);
     g_autofree char *what = path ? g_strdup_printf("firmware %s", path) : NULL;
 
-    if (!path || !*path || is_firmware(path, false) || definition_leave_out(c, loader, what))
+    if (path && *path && is_firmware(path, false)) {
+        firmware_check_opening(c, loader, path);
+        return;
+    }
+    if (!path || !*path || definition_leave_out(c, loader, what))
         return;
     kvss_xml_remove_children(os, "nvram");
     if (is_flash)
@@ -228,11 +262,14 @@ nvram_check(Correction *c, xmlNodePtr os)
     g_autofree char *template = kvss_xml_attribute(nvram, "template");
     g_autofree char *path = kvss_xml_content(nvram);
     KvssFile *file = kvss_component_find_file(c->component, "nvram.fd");
+    g_autofree char *type = kvss_xml_attribute(nvram, "type");
+    bool is_file = !type || g_str_equal(type, "file");
 
     if (template && !is_firmware(template, true)
         && !definition_may_stay(c, nvram, "the template of the variable store"))
         kvss_xml_unset_attribute(nvram, "template");
-    if (!nvram || (file && file->path) || (!*path && !kvss_xml_child(nvram, "source")))
+    if (!nvram || (is_file && file && file->path)
+        || (!*path && !kvss_xml_child(nvram, "source")))
         return;
     if (c->copy) /* the other VM's */
         kvss_xml_remove(nvram);
@@ -244,6 +281,7 @@ void
 definition_boot_files(Correction *c, xmlNodePtr os)
 {
     xmlNodePtr acpi = kvss_xml_child(os, "acpi");
+    xmlNodePtr varstore = kvss_xml_child(os, "varstore"); /* of later libvirts */
 
     for (gsize i = 0; i < G_N_ELEMENTS(boot_files); i++) {
         xmlNodePtr node = kvss_xml_child(os, boot_files[i].name);
@@ -258,6 +296,8 @@ definition_boot_files(Correction *c, xmlNodePtr os)
     }
     if (acpi)
         (void) definition_leave_out(c, acpi, "an ACPI table in a file of the host");
+    if (varstore)
+        (void) definition_leave_out(c, varstore, "a variable store that is not in the backup");
     loader_check(c, os);
     nvram_check(c, os);
 }

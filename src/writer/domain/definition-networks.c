@@ -1,6 +1,7 @@
 /*
  * definition-networks.c - interfaces: connected to what is here, mapped, or with their link down
  */
+#include "base/beneath.h"
 #include "host/network.h"
 #include "writer/domain/definition-private.h"
 
@@ -143,6 +144,22 @@ backend_check(Correction *c, xmlNodePtr node)
     }
 }
 
+/* What a card starts a guest with is read by the guest: packages' own files, no others. */
+static void
+rom_check(Correction *c, xmlNodePtr node)
+{
+    static const char *const packages[] = { "/usr/share", "/usr/lib" };
+    xmlNodePtr rom = kvss_xml_child(node, "rom");
+    g_autofree char *file = kvss_xml_attribute(rom, "file");
+    g_autofree char *what = file ? g_strdup_printf("ROM file %s of an interface", file) : NULL;
+
+    for (gsize i = 0; file && kvss_is_plain_path(file) && i < G_N_ELEMENTS(packages); i++)
+        if (definition_leads_into(file, packages[i]))
+            return;
+    if (file && !definition_may_stay(c, rom, what))
+        kvss_xml_unset_attribute(rom, "file");
+}
+
 static void
 scripts_check(Correction *c, xmlNodePtr node)
 {
@@ -216,6 +233,7 @@ definition_interface(Correction *c, xmlNodePtr node)
         return;
     scripts_check(c, node);
     backend_check(c, node);
+    rom_check(c, node);
     if (!g_str_equal(network->type, "ethernet"))
         port_renew(node);
     if (!network->is_connected || is_here(c, network->type, network->source))

@@ -55,6 +55,9 @@ void definition_character(Correction *c, xmlNodePtr node);
 bool definition_leads_into(const char *path, const char *folder);
 bool definition_leads_into_system(const char *path, const char *const *but);
 
+/** What a disk has below its image and beside it: libvirt looks for itself where there is any. */
+void definition_drop_chain(xmlNodePtr disk);
+
 /** Media, kernel, firmware: looked at, and left out where it is not what it says it is. */
 void definition_media(Correction *c, xmlNodePtr disk, const char *target);
 void definition_boot_files(Correction *c, xmlNodePtr os);

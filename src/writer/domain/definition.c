@@ -74,18 +74,27 @@ source_reset(xmlNodePtr source)
     }
 }
 
+void
+definition_drop_chain(xmlNodePtr disk)
+{
+    kvss_xml_remove_children(disk, "backingStore");
+    kvss_xml_remove_children(disk, "mirror");
+}
+
 static void
 disk_correct(Correction *c, xmlNodePtr node, const KvssDisk *disk)
 {
     bool is_block = g_strcmp0(disk->kind, "block") == 0;
     xmlNodePtr source = kvss_xml_child_or_new(node, "source");
     xmlNodePtr driver = kvss_xml_child(node, "driver");
+    g_autofree char *raw = kvss_xml_attribute(node, "rawio");
 
+    if (g_strcmp0(raw, "yes") == 0 && !definition_may_stay(c, node, "a disk's way to raw devices"))
+        kvss_xml_unset_attribute(node, "rawio");
     if (kvss_xml_child(node, "encryption") || kvss_xml_child(source, "encryption"))
         definition_note(c, "disk %s was encrypted by QEMU and is restored unencrypted", disk->target);
     kvss_xml_remove_children(node, "encryption");
-    kvss_xml_remove_children(node, "backingStore");
-    kvss_xml_remove_children(node, "mirror");
+    definition_drop_chain(node);
     source_reset(source);
     kvss_xml_set_attribute(node, "type", is_block ? "block" : "file");
     kvss_xml_set_attribute(source, is_block ? "dev" : "file", disk->path);
@@ -113,8 +122,11 @@ foreign_disk_correct(Correction *c, xmlNodePtr node, const char *target)
         definition_media(c, node, target);
         return;
     }
-    if (definition_leave_out(c, node, what))
+    if (definition_leave_out(c, node, what)) {
+        if (!c->allows_host_access) /* its image is granted, not what else is said of it */
+            definition_drop_chain(node);
         return;
+    }
     c->report->lost_device = true;
     g_ptr_array_add(c->report->lost_disks, g_strdup(target));
 }
@@ -173,7 +185,11 @@ nvram_correct(Correction *c, xmlNodePtr root)
     if (!nvram || !file || !file->path || (type && !g_str_equal(type, "file")))
         return;
     if (type) {
-        kvss_xml_set_attribute(kvss_xml_child_or_new(nvram, "source"), "file", file->path);
+        xmlNodePtr source = kvss_xml_child_or_new(nvram, "source");
+
+        source_reset(source);
+        definition_drop_chain(nvram);
+        kvss_xml_set_attribute(source, "file", file->path);
         return;
     }
     kvss_xml_set_content(nvram, file->path);
