@@ -93,7 +93,49 @@ journal_point(void)
     kvss_test_point(point);
 }
 
-/* One line in one write, then a sync: there whole, or recognisably not. Takes @object. */
+/* What a power cut left of a line must not run into the next one. Returns: the length; -1 on failure. */
+static gint64
+journal_trim(KvssJournal *journal, GError **error)
+{
+    struct stat st;
+    char last = '\n';
+    gint64 end;
+
+    if (fstat(journal->fd, &st) < 0) {
+        kvss_throw_errno(error, errno, "look at it");
+        return -1;
+    }
+    for (end = st.st_size; end > 0; end--)
+        if (!kvss_pread_exact(journal->fd, &last, 1, (uint64_t) end - 1, error))
+            return -1;
+        else if (last == '\n')
+            break;
+    if (end == st.st_size || ftruncate(journal->fd, end) == 0)
+        return end;
+    kvss_throw_errno(error, errno, "cut off half a line");
+    return -1;
+}
+
+/*
+ * On failure nothing of the line is there: what was not acknowledged must not be read,
+ * above all not that there is only forward.
+ */
+static bool
+journal_append_line(KvssJournal *journal, const char *line, gint64 length_max, GError **error)
+{
+    gint64 before = journal_trim(journal, error);
+
+    if (before < 0 || !has_room(journal, strlen(line), length_max, error))
+        return false;
+    if (kvss_write_exact(journal->fd, line, strlen(line), error)
+        && kvss_fsync(journal->fd, "it", error))
+        return true;
+    if (ftruncate(journal->fd, before) < 0 || fsync(journal->fd) < 0)
+        g_warning("journal %s: cannot take back a line: %s", journal->path, g_strerror(errno));
+    return false;
+}
+
+/* One line in one write, then a sync: there whole, or not at all. Takes @object. */
 static bool
 journal_append(KvssJournal *journal, JsonObject *object, gint64 length_max, GError **error)
 {
@@ -106,9 +148,7 @@ journal_append(KvssJournal *journal, JsonObject *object, gint64 length_max, GErr
     line = g_strconcat(text, "\n", NULL);
     journal_point();
     g_mutex_lock(&journal->lock);
-    ok = has_room(journal, strlen(line), length_max, error)
-        && kvss_write_exact(journal->fd, line, strlen(line), error)
-        && kvss_fsync(journal->fd, "it", error);
+    ok = journal_append_line(journal, line, length_max, error);
     g_mutex_unlock(&journal->lock);
     if (!ok)
         g_prefix_error(error, "journal %s: ", journal->path);
