@@ -1,9 +1,10 @@
 /*
  * plan-steps.c - the plan in plain words
  */
+#include "guardian/links.h"
 #include "restore/compare.h"
-#include "restore/plan.h"
 #include "restore/default-link.h"
+#include "restore/plan.h"
 #include "writer/domain/restore-steps.h"
 
 #include <sys/stat.h>
@@ -129,7 +130,7 @@ describe_disk(Plan *plan, const PlanVm *vm, const PlanDisk *disk)
     else if (disk->is_block)
         step(plan, "%s: disk %s: block device %s is written over, without a way back for what it "
                    "holds", name, disk->disk->target, disk->disk->path);
-    else if (lstat(disk->real, &st) == 0)
+    else if (lstat(disk->real, &st) == 0 && !kvss_link_is_ours(disk->real))
         step(plan, "%s: %s is set aside as %s", name, disk->real, aside);
     step(plan,
          "%s: disk %s: %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT

@@ -600,7 +600,7 @@ class Owners(KindCase):
         start_libvirtd()
 
     def test_nothing_of_the_old_is_there(self):
-        """New folders and files, and QEMU gets at them: with the saved memory, and afresh."""
+        """New folders and files, and QEMU gets at them, with the saved memory."""
         self.assertExit(self.first, 0)
         self.assertNotEqual(os.stat(self.vm.paths()["vda"]).st_uid, 0, "QEMU runs as root: this proves nothing")
         self.vm.delete()
@@ -613,11 +613,6 @@ class Owners(KindCase):
         number = self.assertOneInstant(self.vm, clean=False)
         self.assertContinues(self.vm, number, self.known)
         self.assertNotEqual(os.stat(self.vm.paths()["vda"]).st_uid, 0)
-        # Over itself while it runs, into a new folder: the old one's memory is put aside, the new one starts.
-        result = self.restore("latest", "--to", self.lab.path("new/folder"), "--start")
-        self.assertEqual(result.vm("plain")["state"], "running")
-        self.vm.disconnect()
-        self.assertEqual(self.vm.sh("cat /run/secret"), self.known)
         self.assertBackedUpAgain("plain")
         self.vm.destroy()
         self.assertNothingLeft()
