@@ -144,6 +144,25 @@ class InPlace(InPlaceCase):
     def test_usage(self):
         self.assertFailed(self.kvss("restore", "latest", "off", "--in-place", "--keep-old"), 2, "--keep-old")
 
+    def test_other_names_are_restored_whole(self):
+        """What a hard link has the image by keeps the old content."""
+        disk = self.off.disk("vdb")
+        self.scribble(disk, (0, 1))
+        before = disk.hash()
+        os.link(disk.path, self.lab.path("other"))
+        result = self.restore("latest", "off", "--in-place")
+        self.assertFalse(self.disks_of(result, "off")["vdb"]["in_place"])
+        self.assertEqual(file_hash(self.lab.path("other")), before)
+        os.unlink(self.lab.path("other"))
+        self.assertRestored()
+
+    def test_without_a_way_back(self):
+        self.scribble(self.off.disk("vda"), (3, 1))
+        result = self.restore("latest", "off", "--in-place", "--no-rollback")
+        self.assertTrue(any("no way back" in step for step in result.summary["steps"]), str(result))
+        self.assertLess(self.disks_of(result, "off")["vda"]["bytes_written"], 2 * MIB)
+        self.assertRestored()
+
     def killed(self, hard):
         """In the middle of the write, with or without the guardian: the old content is back, byte for byte."""
         for disk in self.off.disks:
@@ -200,6 +219,14 @@ class InPlaceRunning(InPlaceCase):
         if self.web.state() != "running":
             self.web.start()
         self.web.sh("echo new > /mnt/vda/letter; sync")
+
+    def test_running_needs_a_way_back(self):
+        """Its memory, put back to disks that are half new, would ruin them."""
+        result = self.kvss("restore", "latest", "web", "--in-place", "--no-rollback", "--yes")
+        self.assertFailed(result, 1, "web", "running", "--no-rollback")
+        self.assertTrue(self.web.writes(2))
+        self.assertEqual(self.web.mismatches(), [])
+        self.assertNoLogs(self.web)
 
     def test_over_a_running_vm(self):
         result = self.restore("latest", "web", "--in-place")
