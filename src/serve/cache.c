@@ -251,7 +251,7 @@ may_read_ahead(const KvssCache *cache, size_t length)
     return cache->bytes_ahead + length <= cache->capacity / 4;
 }
 
-/* A piece for the readers, who use it until they have it; NULL when it is there or nothing more may be. */
+/* A piece for the readers, who use it until they have it; NULL: it is there, or no more may be. */
 static Piece *
 wish_new(KvssCached *cached, uint64_t number)
 {

@@ -13,7 +13,10 @@ typedef struct KvssCache KvssCache;
 /** A source whose pieces the cache keeps. */
 typedef struct KvssCached KvssCached;
 
-/** @capacity: bytes, of all sources together; exceeded by what is being read. @readers: threads that read ahead. */
+/**
+ * @capacity: bytes, of all sources together; exceeded by what is being read
+ * @readers: threads that read ahead
+ */
 KvssCache *kvss_cache_new(uint64_t capacity, unsigned readers);
 /** With nobody reading any more; frees its sources, too. Accepts NULL. */
 void kvss_cache_free(KvssCache *cache);

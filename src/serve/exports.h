@@ -28,5 +28,5 @@ GPtrArray *kvss_serve_exports_new(const KvssBackup *backup, const char *vm, cons
 /** By its name, or by UUID/target. With "" the only one. Returns: its index, or -1. */
 int kvss_serve_exports_find(const GPtrArray *exports, const char *name);
 
-/** "nbd+unix:///web/vda?socket=/run/x.sock", with everything escaped that must be. Free with g_free. */
+/** "nbd+unix:///web/vda?socket=/run/x.sock", with all escaped that must be. Free with g_free. */
 char *kvss_serve_uri(const char *name, const char *socket);
