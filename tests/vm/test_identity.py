@@ -3,9 +3,11 @@ import base64
 import json
 import os
 import re
+import signal
 import uuid
 
 from kvsslab import Disk, Events, LabCase, LabError, files_below, run, virsh, wait_until
+from test_guardian import GuardianCase
 from test_restore_kinds import FIRMWARE, TPM, FirmwareGuest, Tpm, needs
 
 NIC = "<interface type='%s'><mac address='%s'/><source %s='%s'/><model type='virtio'/></interface>"
@@ -99,10 +101,16 @@ class Copy(LabCase):
         self.assertEqual(agent_cat("twin", "/run/secret"), self.secret_text, "it was booted afresh")
         self.assertEqual(agent_cat("web", "/run/secret"), self.secret_text)
         self.assertTrue(self.web.writes(5))
+        address = "/sys/class/net/eth0/address"
+        self.assertEqual(agent_cat("twin", address).strip(), "52:54:00:11:22:33", "the note says what is not so")
         # It is a VM like any other.
         self.assertExit(self.kvss("backup", "twin"), 0)
         names = [v["name"] for v in self.kvss("show", "latest").document["vms"]]
         self.assertEqual(names, ["twin"])
+        virsh("destroy", "twin")
+        virsh("start", "twin")
+        wait_agent("twin")
+        self.assertEqual(agent_cat("twin", address).strip(), mac)
         virsh("destroy", "twin")
         virsh("undefine", "twin", "--managed-save")
         for path in files_below(folder):
@@ -134,6 +142,26 @@ class Copy(LabCase):
         virsh("destroy", "second")
         virsh("undefine", "second")
         os.unlink(path)
+        self.assertNothingLeft()
+
+
+class CopyKilled(GuardianCase):
+    """A copy that is killed while it is made: it is whole, or nothing of it is left; the VM itself runs on."""
+    cost = 30
+
+    def test_killed(self):
+        self.backup("web", "--method", "saved-state")
+        folder = self.lab.path("copies")
+        for point in ("restore-files", "restore-define"):
+            running = self.start_and_reach(point, "restore", "latest", "web", "--as", "half", "--to", folder, "--yes")
+            running.signal(signal.SIGKILL)
+            running.process.wait()
+            self.assertExit(self.kvss("doctor"), 0)
+            self.assertEqual(virsh("list", "--all", "--name").split(), ["web"])
+            self.assertEqual(files_below(folder), set())
+            self.assertFalse(os.path.exists("/var/lib/libvirt/qemu/save/half.save"))
+            self.assertTrue(self.web.writes(5))
+            self.assertEqual(self.web.mismatches(), [])
         self.assertNothingLeft()
 
 
