@@ -44,3 +44,16 @@ GBytes *kvss_backup_read_document(KvssRepository *repository, const KvssBackup *
 bool kvss_backup_check_succeeded(KvssRepository *repository, const KvssBackup *backup,
                                  const char *const *vms, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_backup_check_selectable:
+ * @names: NULL-terminated, as above
+ *
+ * May these be restored without the rest of the set? One that was chosen for the backup may,
+ * and one whose writer says so, or that comes with the component above it. Errors:
+ * KVSS_CATALOGUE_ERROR_NOT_SELECTABLE; as above. selectable.c.
+ * Source: VSS, "Working with Selectability for Restore and Subcomponents".
+ */
+bool kvss_backup_check_selectable(KvssRepository *repository, const KvssBackup *backup,
+                                  const char *const *names, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;

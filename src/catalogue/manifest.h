@@ -25,6 +25,7 @@ typedef enum {
     KVSS_CATALOGUE_ERROR_CORRUPT,   /* set.json is not what it must be */
     KVSS_CATALOGUE_ERROR_VERSION,   /* written by a newer kvss */
     KVSS_CATALOGUE_ERROR_FAILED,    /* the set says that the backup of a VM did not succeed */
+    KVSS_CATALOGUE_ERROR_NOT_SELECTABLE, /* a component is restored with another one only */
 } KvssCatalogueError;
 
 #define KVSS_CATALOGUE_ERROR (kvss_catalogue_error_quark())

@@ -127,6 +127,9 @@ plan_new(const KvssRestoreOptions *options, GError **error)
         return NULL;
     if (!kvss_backup_check_succeeded(options->repository, options->backup, options->vms, error))
         return NULL;
+    if (options->vms && *options->vms
+        && !kvss_backup_check_selectable(options->repository, options->backup, options->vms, error))
+        return NULL;
     if (plan->vms->len == 0 && plan->hosts->len == 0) {
         kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_NOT_FOUND,
                    "the backup holds no VM");

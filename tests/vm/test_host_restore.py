@@ -121,3 +121,62 @@ class Reflink(LabCase):
         text = run(BUILD + "/tests/unit/test-files-provider", "-p", "/files-provider/clones",
                    env={"KVSS_TEST_REFLINK": folder, "KVSS_GUARDIAN": BUILD + "/kvss-guardian"})
         self.assertIn("ok 1 /files-provider/clones", text)
+
+
+TREE = """#!/usr/bin/python3
+import json, sys
+def part(name, above, **rules):
+    return dict({"name": name, **({"logical_path": above} if above else {}), "files": [{"path": %r, "filespec": name}]}, **rules)
+if sys.argv[1] == "identify":
+    print(json.dumps({"version": 1, "id": "0d5dfb5e-5f0e-4a39-8a5c-6a1c2a3a7e60", "components": [
+        part("shop", ""), part("logs", "shop", selectable_for_restore=False), part("index", "shop", selectable_for_restore=True)]}))
+"""
+
+
+class Parts(LabCase):
+    """What came into the backup with the component above it."""
+    cost = 10
+    NAMES = ("shop", "logs", "index")
+
+    @classmethod
+    def make(cls):
+        super().make()
+        os.mkdir(cls.lab.path("writers.d"), 0o755)
+        with open(cls.lab.path("writers.d/tree"), "w") as file:
+            file.write(TREE % cls.lab.path("tree"))
+        os.chmod(cls.lab.path("writers.d/tree"), 0o755)
+        os.mkdir(cls.lab.path("tree"))
+        cls.kvss.env = {"KVSS_WRITERS_DIR": cls.lab.path("writers.d")}
+
+    def put(self, text):
+        for name in self.NAMES:
+            with open(self.lab.path("tree/" + name), "w") as file:
+                file.write(text)
+
+    def texts(self):
+        found = []
+        for name in self.NAMES:
+            with open(self.lab.path("tree/" + name)) as file:
+                found.append(file.read())
+        return found
+
+    def restored(self, *names):
+        self.put("now")
+        self.result = self.kvss("restore", "latest", *names, "--yes")
+        self.assertExit(self.result, 0)
+        self.assertNothingLeft()
+        return self.texts()
+
+    def test_selectable_for_restore(self):
+        self.put("then")
+        self.backup("tree:shop")
+        self.assertEqual(self.restored("tree:shop\\index"), ["now", "now", "then"], str(self.result))
+        self.assertEqual(self.restored("tree:shop", "tree:shop\\logs"), ["then", "then", "now"])
+        self.assertEqual(self.restored(), ["then", "then", "then"])
+        self.put("now")
+        result = self.kvss("restore", "latest", "tree:shop\\logs", "--yes")
+        self.assertFailed(result, 1, "logs", "does not let it be restored alone")
+        self.assertEqual(self.texts(), ["now", "now", "now"])
+        self.put("then")
+        self.backup("tree:shop\\index")
+        self.assertEqual(self.restored("tree:shop\\index"), ["now", "now", "then"])
