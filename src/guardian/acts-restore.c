@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "guardian/links.h"
 #include "guardian/acts-rewrite.h"
+#include "guardian/place.h"
 #include "host/domain.h"
 
 #include <errno.h>
@@ -87,6 +88,15 @@ check_gone(KvssDomain *domain, JsonObject *details, GError **error)
 
 /* ---- files ---- */
 
+/* Not set aside yet, or back: then it is at its place. With neither, the place itself may be missing. */
+static bool
+check_not_aside(JsonObject *details, GError **error)
+{
+    return is_there(detail(details, "from"))
+           || kvss_place_check(json_object_get_int_member_with_default(details, "place", 0),
+                               detail(details, "to"), error);
+}
+
 /*
  * A managed save image that is only put back by its name is found at the next
  * start, but until libvirtd restarts nobody is told of it. So libvirt loads the
@@ -157,8 +167,8 @@ kvss_act_undo_aside(JsonObject *details, KvssHost *host, unsigned patience_s, GE
     struct stat st;
 
     if (lstat(to, &st) < 0) {
-        if (errno == ENOENT)
-            return true; /* was not set aside yet, or is back */
+        if (errno == ENOENT || errno == ENOTDIR)
+            return check_not_aside(details, error);
         return kvss_throw_errno(error, errno, "look at %s", to);
     }
     if (!kvss_act_check_whole(details, error)
@@ -177,6 +187,8 @@ kvss_act_forward_aside(JsonObject *details, KvssHost *host, GError **error)
 {
     if (json_object_get_boolean_member_with_default(details, "keep", FALSE))
         return true;
+    if (!is_there(detail(details, "to")))
+        return check_not_aside(details, error);
     return kvss_act_remove_tree(detail(details, "to"), error);
 }
 

@@ -6,6 +6,7 @@
  */
 #include "guardian/acts-rewrite.h"
 #include "base/fd.h"
+#include "guardian/place.h"
 #include "guardian/undo-log.h"
 #include "host/device-sink.h"
 #include "host/image.h"
@@ -72,6 +73,28 @@ log_remove(JsonObject *details, GError **error)
     if (unlink(log) < 0)
         return errno == ENOENT || kvss_throw_errno(error, errno, "remove roll-back log %s", log);
     return kvss_fsync_folder(folder, error);
+}
+
+static gint64
+number(JsonObject *details, const char *name)
+{
+    return json_object_get_int_member_with_default(details, name, 0);
+}
+
+/*
+ * Without a log nothing was written over, or all is back; but for where the log, or the
+ * image, lies on a file system that is not mounted.
+ */
+static bool
+check_places(JsonObject *details, GError **error)
+{
+    const char *path = detail(details, "path"), *parked = detail(details, "parked");
+
+    if (is_there(detail(details, "log")))
+        return true;
+    if (!*parked)
+        return kvss_place_check(number(details, "log-place"), detail(details, "log"), error);
+    return is_there(path) || is_there(parked) || kvss_place_check(number(details, "place"), path, error);
 }
 
 /* ---- writing back ---- */
@@ -163,6 +186,8 @@ kvss_act_undo_rewrite(JsonObject *details, KvssHost *host, unsigned patience_s, 
 {
     const char *log = detail(details, "log");
 
+    if (!check_places(details, error))
+        return false;
     if (is_there(log) && !write_back(details, error)) {
         g_prefix_error(error, "disk %s is half old and half new, its old content is in %s: ",
                        detail(details, "path"), log);
@@ -175,7 +200,7 @@ kvss_act_undo_rewrite(JsonObject *details, KvssHost *host, unsigned patience_s, 
 bool
 kvss_act_forward_rewrite(JsonObject *details, KvssHost *host, GError **error)
 {
-    return log_remove(details, error) && unpark(details, error);
+    return check_places(details, error) && log_remove(details, error) && unpark(details, error);
 }
 
 /* ---- what must wait for it ---- */
@@ -185,11 +210,17 @@ kvss_act_check_whole(JsonObject *details, GError **error)
 {
     JsonArray *logs = json_object_has_member(details, "logs")
         ? json_object_get_array_member(details, "logs") : NULL;
+    JsonArray *places = json_object_has_member(details, "log-places")
+        ? json_object_get_array_member(details, "log-places") : NULL;
     guint n = logs ? json_array_get_length(logs) : 0;
+    guint n_places = places ? json_array_get_length(places) : 0;
 
     for (guint i = 0; i < n; i++) {
         const char *log = json_array_get_string_element(logs, i);
+        gint64 place = i < n_places ? json_array_get_int_element(places, i) : 0;
 
+        if (!is_there(log) && !kvss_place_check(place, log, error))
+            return false;
         if (is_there(log))
             return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_STATE,
                               "%s waits until its disk is whole again: its old content is in %s",

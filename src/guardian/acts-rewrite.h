@@ -7,9 +7,9 @@
  * beside it under another name, so that no VM can start with it, whoever dies. A block
  * device cannot be parked; its VM is not registered meanwhile, or stays off.
  *
- * Details of the act: path; parked ("" for a device); log; run; kind ("file",
- * "block"); format; size (guest-visible bytes); keeps-room; folder (where a
- * socket may be made).
+ * Details of the act: path; parked ("" for a device); log; place and log-place (of path
+ * and log, see place.h); run; kind ("file", "block"); format; size (guest-visible bytes);
+ * keeps-room; folder (where a socket may be made).
  *
  * The log is made after the act and removed last: without one nothing was written over,
  * or all is back.
@@ -28,7 +28,8 @@ bool kvss_act_forward_rewrite(JsonObject *details, KvssHost *host, GError **erro
 /**
  * kvss_act_check_whole:
  *
- * False while a log named in the member "logs" (a list of paths) of @details is there:
+ * False while a log named in the member "logs" (a list of paths; "log-places": numbers of
+ * their folders, see place.h) of @details is there, or is not known to be gone:
  * a disk of that VM is half old and half new, and it must not be put back. For the acts
  * that would make it startable.
  */

@@ -1,6 +1,7 @@
 /*
  * host-aside.c - what a writer has now is set aside, or only told
  */
+#include "guardian/place.h"
 #include "restore/host-parts.h"
 #include "provider/files/walk.h"
 #include "writer/domain/restore-steps.h"
@@ -42,6 +43,7 @@ journal_aside(const Aside *aside, const char *from, const char *to, bool keep, G
 
     json_object_set_string_member(details, "from", from);
     json_object_set_string_member(details, "to", to);
+    json_object_set_int_member(details, "place", kvss_place_number(from));
     json_object_set_boolean_member(details, "keep", keep);
     return host_journal(aside->plan, aside->host, aside->run, KVSS_ACT_ASIDE, details, &act, error);
 }

@@ -9,6 +9,7 @@
 #include "restore/in-place.h"
 #include "base/fd.h"
 #include "base/test-point.h"
+#include "guardian/place.h"
 #include "guardian/undo-log.h"
 #include "host/device-sink.h"
 #include "host/image.h"
@@ -348,6 +349,8 @@ rewrite_journal(Work *work, const PlanDisk *disk, GError **error)
     json_object_set_string_member(details, "path", disk->real);
     json_object_set_string_member(details, "parked", in_place->parked ? in_place->parked : "");
     json_object_set_string_member(details, "log", in_place->log);
+    json_object_set_int_member(details, "place", kvss_place_number(disk->real));
+    json_object_set_int_member(details, "log-place", kvss_place_number(in_place->log));
     json_object_set_string_member(details, "run", work->plan->id);
     json_object_set_string_member(details, "kind", disk->is_block ? "block" : "file");
     json_object_set_string_member(details, "format", disk->disk->format);

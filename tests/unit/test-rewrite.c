@@ -3,6 +3,7 @@
  */
 #include "base/fd.h"
 #include "guardian/acts.h"
+#include "guardian/place.h"
 #include "guardian/undo-log.h"
 #include "host/image.h"
 #include "host/nbd-sink.h"
@@ -459,6 +460,95 @@ test_others_wait(World *w, gconstpointer data)
     g_assert_true(may_come_back(KVSS_ACT_ASIDE, details, NULL));
 }
 
+/* An empty folder where a file system is not mounted yet; what was in it is not gone. */
+static void
+dismount(World *w, bool back)
+{
+    g_autofree char *away = g_strconcat(w->dir, ".away", NULL);
+
+    if (back) {
+        g_assert_cmpint(g_rmdir(w->dir), ==, 0);
+        g_assert_cmpint(g_rename(away, w->dir), ==, 0);
+    } else {
+        g_assert_cmpint(g_rename(w->dir, away), ==, 0);
+        g_assert_cmpint(g_mkdir(w->dir, 0700), ==, 0);
+    }
+}
+
+static JsonObject *
+details_of_places(World *w, const char *parked)
+{
+    JsonObject *details = json_object_new();
+    JsonArray *logs = json_array_new(), *places = json_array_new();
+
+    json_array_add_string_element(logs, w->log);
+    json_array_add_int_element(places, kvss_place_number(w->log));
+    json_object_set_array_member(details, "logs", logs);
+    json_object_set_array_member(details, "log-places", places);
+    json_object_set_string_member(details, "name", "web01");
+    json_object_set_string_member(details, "from", w->image);
+    json_object_set_string_member(details, "to", w->parked);
+    json_object_set_string_member(details, "path", w->image);
+    json_object_set_string_member(details, "parked", parked);
+    json_object_set_string_member(details, "log", w->log);
+    json_object_set_int_member(details, "place", kvss_place_number(w->image));
+    json_object_set_int_member(details, "log-place", kvss_place_number(w->log));
+    return details;
+}
+
+static void
+assert_waits(const KvssAct *act, bool forward)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(forward ? kvss_act_forward(act, NULL, &error)
+                           : kvss_act_undo(act, NULL, 1, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND);
+    g_assert_nonnull(strstr(error->message, "mount"));
+}
+
+/* Nothing of an act is there: that is no proof that it was undone. */
+static void
+test_not_mounted(World *w, gconstpointer data)
+{
+    const KvssActKind kinds[] = { KVSS_ACT_REWRITE, KVSS_ACT_ASIDE };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autoptr(JsonObject) details = details_of_places(w, w->parked);
+        KvssAct act = { .id = 1, .kind = kinds[i], .details = details };
+        g_autofree char *text = NULL;
+
+        g_assert_true(g_file_set_contents(w->parked, "old", 3, NULL));
+        dismount(w, false);
+        assert_waits(&act, false);
+        assert_waits(&act, true);
+        dismount(w, true);
+        g_assert_true(kvss_act_undo(&act, NULL, 1, NULL));
+        g_assert_true(g_file_get_contents(w->image, &text, NULL, NULL));
+        g_assert_cmpstr(text, ==, "old");
+        /* Undone, and its end was not written any more: once again. A person may remove it then. */
+        g_assert_true(kvss_act_undo(&act, NULL, 1, NULL));
+        g_assert_cmpint(g_remove(w->image), ==, 0);
+        g_assert_true(kvss_act_undo(&act, NULL, 1, NULL));
+    }
+}
+
+/* A device is always there: whether it is half new is known where its log is. */
+static void
+test_log_not_mounted(World *w, gconstpointer data)
+{
+    g_autoptr(JsonObject) details = details_of_places(w, "");
+    const KvssActKind kinds[] = { KVSS_ACT_REWRITE, KVSS_ACT_UNDEFINE, KVSS_ACT_STOP };
+
+    dismount(w, false);
+    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        KvssAct act = { .id = 1, .kind = kinds[i], .details = details };
+
+        assert_waits(&act, false);
+    }
+    dismount(w, true);
+}
+
 #define TEST(name, function) g_test_add(name, World, NULL, world_set_up, function, world_tear_down)
 
 int
@@ -477,5 +567,7 @@ main(int argc, char **argv)
     TEST("/rewrite/undo-at-each-step", test_undo_at_each_step);
     TEST("/rewrite/forward", test_forward);
     TEST("/rewrite/others-wait", test_others_wait);
+    TEST("/rewrite/not-mounted", test_not_mounted);
+    TEST("/rewrite/log-not-mounted", test_log_not_mounted);
     return g_test_run();
 }

@@ -8,6 +8,7 @@
  */
 #include "base/fd.h"
 #include "guardian/links.h"
+#include "guardian/place.h"
 #include "guardian/run.h"
 #include "host/domain.h"
 #include "host/image.h"
@@ -151,15 +152,18 @@ kvss_vm_aside_path(const char *real, const char *run_id)
 static void
 details_add_logs(JsonObject *details, const KvssComponent *component)
 {
-    JsonArray *array = json_array_new();
+    JsonArray *array = json_array_new(), *places = json_array_new();
 
     for (guint i = 0; i < component->disks->len; i++) {
         const KvssDisk *disk = g_ptr_array_index(component->disks, i);
         g_autofree char *log = kvss_vm_disk_stays(component, disk->target);
 
-        if (log && *log)
-            json_array_add_string_element(array, log);
+        if (!log || !*log)
+            continue;
+        json_array_add_string_element(array, log);
+        json_array_add_int_element(places, kvss_place_number(log));
     }
+    json_object_set_array_member(details, "log-places", places);
     json_object_set_array_member(details, "logs", array);
 }
 
@@ -249,6 +253,7 @@ rename_aside(Aside *aside, const char *real, const char *to, bool keep, bool is_
     details = details_new(aside);
     json_object_set_string_member(details, "from", real);
     json_object_set_string_member(details, "to", to);
+    json_object_set_int_member(details, "place", kvss_place_number(real));
     json_object_set_boolean_member(details, "keep", keep);
     json_object_set_boolean_member(details, "memory", is_memory);
     json_object_set_boolean_member(details, "saved", is_memory && aside->was_saved);
