@@ -724,6 +724,7 @@ test_copy(void)
         "<channel type='unix'><source mode='bind' path='/run/web.sock'/></channel>"
         "<serial type='pty'><log file='/log/web.log'/></serial>"
         "<graphics type='vnc' port='5901' autoport='no'/>"
+        "<disk type='file' device='disk'><source file='/vms/other.img'/><target dev='vdz'/></disk>"
         "<vsock><cid auto='no' address='5'/></vsock></devices></domain>",
         component, NULL, NULL, &report, &error);
     g_assert_no_error(error);
@@ -740,6 +741,7 @@ test_copy(void)
     assert_has_not(xml, "AA:BB:CC");
     assert_has_not(xml, "/log/web"); /* shared with nobody, whatever is allowed */
     assert_has_not(xml, "/run/web.sock");
+    assert_has_not(xml, "/vms/other.img");
     assert_has_not(xml, "5901");
 }
 

@@ -108,6 +108,12 @@ disk_correct(Correction *c, xmlNodePtr node, const KvssDisk *disk)
     (void) xmlAddNextSibling(source, xmlNewNode(NULL, X("backingStore")));
 }
 
+static bool
+is_shared(xmlNodePtr disk)
+{
+    return kvss_xml_child(disk, "readonly") || kvss_xml_child(disk, "shareable");
+}
+
 /*
  * Not in the backup: it would be whatever lies at that place of this host. A
  * medium may be; a disk is the VM's that is replaced, or goes.
@@ -122,7 +128,11 @@ foreign_disk_correct(Correction *c, xmlNodePtr node, const char *target)
         definition_media(c, node, target);
         return;
     }
-    if (definition_leave_out(c, node, what)) {
+    /* Whatever is allowed: two VMs that write one disk ruin it. */
+    if (c->copy && !is_shared(node)) {
+        definition_note(c, "%s stays with the VM that this is a copy of", what);
+        kvss_xml_remove(node);
+    } else if (definition_leave_out(c, node, what)) {
         if (!c->allows_host_access) /* its image is granted, not what else is said of it */
             definition_drop_chain(node);
         return;
