@@ -241,6 +241,24 @@ undo_file(JsonObject *details, KvssHost *host, unsigned patience_s, GError **err
     return kvss_throw_errno(error, errno, "remove %s", path);
 }
 
+/* A disk whose VM stayed registered: until now the VM could not be started with it. */
+static bool
+forward_file(JsonObject *details, KvssHost *host, GError **error)
+{
+    const char *path = detail(details, "path"), *becomes = detail(details, "becomes");
+    g_autofree char *folder = g_path_get_dirname(path);
+
+    if (!*becomes)
+        return true;
+    if (renameat2(AT_FDCWD, path, AT_FDCWD, becomes, RENAME_NOREPLACE) == 0)
+        return kvss_fsync_folder(folder, error);
+    if (errno == EINVAL && access(becomes, F_OK) < 0 && rename(path, becomes) == 0)
+        return kvss_fsync_folder(folder, error);
+    if (errno == ENOENT && access(becomes, F_OK) == 0)
+        return true; /* done, and its end was not written any more */
+    return kvss_throw_errno(error, errno, "rename %s to %s", path, becomes);
+}
+
 static bool remove_at(int parent, const char *name, dev_t device, GError **error);
 
 /* Every entry; the first failure is told, and the others are tried all the same. Takes @fd. */
@@ -339,7 +357,7 @@ static const struct {
     [KVSS_ACT_JOB]          = { "job", 2, true, undo_job, NULL, "%s has a backup job of ours" },
     [KVSS_ACT_MANAGED_SAVE] = { "managed-save", 3, true, undo_managed_save, NULL, "%s was saved by us" },
     [KVSS_ACT_PROCESS]      = { "process", 4, false, undo_process, NULL, "a helper process runs%.0s" },
-    [KVSS_ACT_FILE]         = { "file", 5, false, undo_file, NULL, "file %s" },
+    [KVSS_ACT_FILE]         = { "file", 5, false, undo_file, forward_file, "file %s" },
     [KVSS_ACT_FOLDER]       = { "folder", 6, false, undo_folder, forward_folder, "work folder %s" },
     [KVSS_ACT_PROGRAM]      = { "program", 1, false, kvss_act_undo_program, NULL, "writer %s may hold its data" },
     [KVSS_ACT_ASIDE]        = { "aside", 5, false, kvss_act_undo_aside, kvss_act_forward_aside, "%s was set aside" },

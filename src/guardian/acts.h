@@ -18,6 +18,7 @@ typedef enum {
     KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
     KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
     KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did;
+                              becomes (optional): its name, which nothing has, once there is only forward;
                               device, inode: which file it is that we made; folder: a folder, removed if empty;
                               writer (also of KVSS_ACT_ASIDE): of the host, whose file it is */
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */

@@ -26,9 +26,13 @@
 
 /* ---- in the journal ---- */
 
-/* What the undo must know to tell our file from the one that stood there. */
+/*
+ * What the undo must know to tell our file from the one that stood there. @becomes:
+ * (nullable) its name from the point of no return on.
+ */
 static bool
-journal_file(Work *work, const char *path, const char *aside, KvssActId *out_act, GError **error)
+journal_file(Work *work, const char *path, const char *aside, const char *becomes,
+             KvssActId *out_act, GError **error)
 {
     JsonObject *details = json_object_new();
     struct stat st;
@@ -36,6 +40,8 @@ journal_file(Work *work, const char *path, const char *aside, KvssActId *out_act
 
     json_object_set_string_member(details, "path", path);
     json_object_set_string_member(details, "aside", was_there ? aside : "");
+    if (becomes)
+        json_object_set_string_member(details, "becomes", becomes);
     *out_act = kvss_run_act_begin(work->run, KVSS_ACT_FILE, details, error);
     return *out_act != 0;
 }
@@ -122,13 +128,19 @@ device_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats 
                      stats, error);
 }
 
+static const char *
+disk_path(const PlanDisk *disk)
+{
+    return disk->beside ? disk->beside : disk->real;
+}
+
 static bool
 disk_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *stats,
           GError **error)
 {
     g_autofree char *socket = g_build_filename(kvss_run_folder(work->run), "restore.sock", NULL);
     ImageWrite image = {
-        .path = disk->real,
+        .path = disk_path(disk),
         .format = disk->disk->format,
         .export_name = disk->disk->target,
         .socket = socket,
@@ -156,9 +168,10 @@ image_make(Work *work, const PlanDisk *disk, const char *aside, GError **error)
     GError *problem = NULL;
 
     if (!make_folder_for(disk->real, error)
-        || !journal_file(work, disk->real, aside, &act, error))
+        || !journal_file(work, disk_path(disk), disk->beside ? NULL : aside,
+                         disk->beside ? disk->real : NULL, &act, error))
         return false;
-    if (kvss_image_create(disk->real, disk->disk->format, disk->disk->size, disk->disk->options,
+    if (kvss_image_create(disk_path(disk), disk->disk->format, disk->disk->size, disk->disk->options,
                           &problem))
         return true;
     return throw_in_the_way(work, act, problem, error);
@@ -193,7 +206,7 @@ disk_write_whole(Work *work, const PlanDisk *disk, GError **error)
             return false;
     } else if (!image_make(work, disk, aside, error)
                || !disk_copy(work, disk, source, &stats, error)
-               || !take_over_owner(disk->real, aside, 0600, error)
+               || !take_over_owner(disk_path(disk), aside, 0600, error)
                || !kvss_fsync_folder(folder, error)) {
         return false;
     }
@@ -234,7 +247,7 @@ file_make(Work *work, const char *path, const char *aside, int *out_fd, GError *
     GError *problem = NULL;
     KvssActId act;
 
-    if (!make_folder_for(path, error) || !journal_file(work, path, aside, &act, error))
+    if (!make_folder_for(path, error) || !journal_file(work, path, aside, NULL, &act, error))
         return false;
     *out_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (*out_fd >= 0)

@@ -21,6 +21,7 @@ plan_disk_free(gpointer data)
     PlanDisk *disk = data;
 
     g_free(disk->real);
+    g_free(disk->beside);
     g_free(disk->whole_because);
     in_place_free(disk->in_place);
     g_free(disk->link);
@@ -216,6 +217,9 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
     if (!plan->options->disks)
         default_link_plan(plan, vm, disk);
     in_place_plan(plan, vm, disk);
+    /* Half of a disk at its place could be started with, by hand or after a power cut. */
+    if (plan->options->disks && !vm->is_beside && !disk->is_block && !disk->in_place)
+        disk->beside = kvss_vm_beside_path(disk->real, "new", plan->id);
     /* It is read once to compare it. */
     plan->total_bytes += disk->in_place ? disk->disk->size : 0;
     disk_add_result(vm, disk);

@@ -19,7 +19,8 @@ typedef struct {
 typedef struct {
     KvssDisk *disk;          /* of the plan's component; path and format as they will be */
     const KvssDisk *stored;  /* as the backup has it */
-    char *real;              /* where it is really written: links followed */
+    char *real;              /* where it is really: links followed */
+    char *beside;            /* (nullable) where it is written, until all is done: its VM stays registered meanwhile */
     uint64_t data_bytes;     /* that are not known to be zero */
     bool is_block;
     bool keeps_room;         /* preallocated */

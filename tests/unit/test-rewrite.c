@@ -533,6 +533,31 @@ test_not_mounted(World *w, gconstpointer data)
     }
 }
 
+/* A new disk gets its name when there is only forward; until then nothing has it. */
+static void
+test_file_becomes(World *w, gconstpointer data)
+{
+    g_autoptr(JsonObject) details = json_object_new();
+    KvssAct act = { .id = 1, .kind = KVSS_ACT_FILE, .details = details };
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+
+    json_object_set_string_member(details, "path", w->parked);
+    json_object_set_string_member(details, "aside", "");
+    json_object_set_string_member(details, "becomes", w->image);
+    g_assert_true(g_file_set_contents(w->parked, "new", 3, NULL));
+    g_assert_true(kvss_act_undo(&act, NULL, 1, NULL));
+    g_assert_false(g_file_test(w->parked, G_FILE_TEST_EXISTS));
+    g_assert_true(g_file_set_contents(w->parked, "new", 3, NULL));
+    g_assert_true(g_file_set_contents(w->image, "stranger", 8, NULL));
+    g_assert_false(kvss_act_forward(&act, NULL, &error));
+    g_assert_cmpint(g_remove(w->image), ==, 0);
+    for (int i = 0; i < 2; i++)
+        g_assert_true(kvss_act_forward(&act, NULL, NULL));
+    g_assert_true(g_file_get_contents(w->image, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "new");
+}
+
 /* A device is always there: whether it is half new is known where its log is. */
 static void
 test_log_not_mounted(World *w, gconstpointer data)
@@ -569,5 +594,6 @@ main(int argc, char **argv)
     TEST("/rewrite/others-wait", test_others_wait);
     TEST("/rewrite/not-mounted", test_not_mounted);
     TEST("/rewrite/log-not-mounted", test_log_not_mounted);
+    TEST("/rewrite/file-becomes", test_file_becomes);
     return g_test_run();
 }
