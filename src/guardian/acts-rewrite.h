@@ -7,7 +7,7 @@
  * beside it under another name, so that no VM can start with it, whoever dies. A block
  * device cannot be parked; its VM is not registered meanwhile, or stays off.
  *
- * Details of the act: path; parked ("" for a device); log; place and log-place (of path
+ * Details of the act: uuid of its VM; path; parked ("" for a device); log; place and log-place (of path
  * and log, see place.h); run; kind ("file", "block"); format; size (guest-visible bytes);
  * keeps-room; folder (where a socket may be made).
  *

@@ -436,6 +436,18 @@ kvss_act_is_last(const KvssAct *act)
         && g_str_equal(detail(act->details, "event"), "post-restore");
 }
 
+const char *
+kvss_act_vm(const KvssAct *act)
+{
+    static const KvssActKind restores[] = { KVSS_ACT_FILE, KVSS_ACT_ASIDE, KVSS_ACT_UNDEFINE, KVSS_ACT_STOP,
+                                            KVSS_ACT_DEFINE, KVSS_ACT_REWRITE };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(restores); i++)
+        if (act->kind == restores[i])
+            return detail(act->details, "uuid");
+    return "";
+}
+
 bool
 kvss_act_needs_host(const KvssAct *act)
 {

@@ -17,7 +17,7 @@ typedef enum {
     KVSS_ACT_JOB,          /* uuid, name, socket; for shadows.h: time, provider, attributes, disks */
     KVSS_ACT_MANAGED_SAVE, /* uuid, name, paused: saved by us, to be started again */
     KVSS_ACT_PROCESS,      /* pid, start (clock ticks, /proc/PID/stat field 22) */
-    KVSS_ACT_FILE,         /* path: a file that we make; aside: what stood there before, "" if nothing did;
+    KVSS_ACT_FILE,         /* path: a file that we make; uuid: of the VM that is restored, see kvss_act_vm(); aside: what stood there before, "" if nothing did;
                               becomes (optional): its name, which nothing has, once there is only forward;
                               device, inode: which file it is that we made; folder: a folder, removed if empty;
                               writer (also of KVSS_ACT_ASIDE): of the host, whose file it is */
@@ -72,6 +72,12 @@ bool kvss_act_is_last(const KvssAct *act);
 bool kvss_act_is_stop(const KvssAct *act);
 /** The writer whose files the act is about; "" for none. */
 const char *kvss_act_writer(const KvssAct *act);
+/**
+ * The UUID of the VM that a restore does this act for; "" for none. The acts of one are
+ * a stack: where one cannot be undone the earlier ones wait, or the old VM would be
+ * registered, or started, with what is left of the new one.
+ */
+const char *kvss_act_vm(const KvssAct *act);
 /** True if the act needs libvirt to be undone. */
 bool kvss_act_needs_host(const KvssAct *act);
 

@@ -518,12 +518,20 @@ finish_stop(KvssJournal *journal, const KvssAct *act, bool forward, KvssUndoTold
     return let_stay(journal, act, problem, error);
 }
 
+/* Later acts of its VM still stand: see kvss_act_vm(). */
+static bool
+must_wait(const KvssAct *act, bool forward, GHashTable *stuck)
+{
+    return !forward && *kvss_act_vm(act) && g_hash_table_contains(stuck, kvss_act_vm(act));
+}
+
 bool
 kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHashTable *skip,
                   KvssUndoTold told, gpointer data, GError **error)
 {
     g_auto(KvssJournalContent) content = { 0 };
     g_autoptr(GHashTable) stays = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GHashTable) stuck = g_hash_table_new(g_str_hash, g_str_equal); /* VMs */
     bool all = true;
 
     if (!kvss_journal_read(journal, &content, error))
@@ -540,10 +548,13 @@ kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHa
                 all = false;
             continue;
         }
-        if (is_skipped(act, skip) || (!all && kvss_act_is_last(act))
+        if (must_wait(act, content.is_forward, stuck) || is_skipped(act, skip)
+            || (!all && kvss_act_is_last(act))
             || !finish_act(journal, act, content.is_forward, host, patience_s, told, data,
-                           error && !*error ? error : NULL))
+                           error && !*error ? error : NULL)) {
             all = false;
+            g_hash_table_add(stuck, (gpointer) kvss_act_vm(act));
+        }
     }
     return all;
 }

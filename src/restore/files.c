@@ -38,6 +38,7 @@ journal_file(Work *work, const char *path, const char *aside, const char *become
     struct stat st;
     bool was_there = aside && lstat(aside, &st) == 0;
 
+    json_object_set_string_member(details, "uuid", work->vm->component->name);
     json_object_set_string_member(details, "path", path);
     json_object_set_string_member(details, "aside", was_there ? aside : "");
     if (becomes)

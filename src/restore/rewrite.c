@@ -346,6 +346,7 @@ rewrite_journal(Work *work, const PlanDisk *disk, GError **error)
     g_autofree char *folder = g_path_get_dirname(kvss_run_folder(work->run));
     JsonObject *details = json_object_new();
 
+    json_object_set_string_member(details, "uuid", work->vm->component->name);
     json_object_set_string_member(details, "path", disk->real);
     json_object_set_string_member(details, "parked", in_place->parked ? in_place->parked : "");
     json_object_set_string_member(details, "log", in_place->log);

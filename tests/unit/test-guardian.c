@@ -764,6 +764,72 @@ test_program_last(Fixture *f, gconstpointer can_put_back)
     kvss_recovery_report_clear(&report);
 }
 
+static void
+begin_for_vm(KvssRun *run, KvssActKind kind, const char *uuid, const char *path, const char *aside)
+{
+    JsonObject *details = details_path(path);
+
+    json_object_set_string_member(details, "uuid", uuid);
+    json_object_set_string_member(details, "run", kvss_run_id(run));
+    json_object_set_string_member(details, "from", path);
+    json_object_set_string_member(details, "to", aside);
+    json_object_set_string_member(details, "aside", aside);
+    g_assert_cmpuint(kvss_run_act_begin(run, kind, details, NULL), >, 0);
+}
+
+static void
+assert_content(const char *path, const char *content)
+{
+    g_autofree char *text = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, content);
+}
+
+/*
+ * libvirt cannot be asked to take the new VM away: under it nothing is swapped. It could be
+ * started with the old disk before the way back is done. Another VM does not wait.
+ */
+static void
+test_stack_of_a_vm(Fixture *f, gconstpointer data)
+{
+    static const char *const uuids[] = { "11111111-1111-4111-8111-111111111111",
+                                         "22222222-2222-4222-8222-222222222222" };
+    g_autoptr(KvssHost) host = kvss_host_open("test:///default", NULL);
+    g_autoptr(KvssJournal) journal = NULL;
+    g_autofree char *journal_path = NULL;
+    g_autoptr(GError) error = NULL;
+    char *disks[2], *asides[2];
+    KvssRun *run = begin(f);
+
+    for (int i = 0; i < 2; i++) {
+        disks[i] = g_strdup_printf("%s/disk%d", f->state, i);
+        asides[i] = g_strdup_printf("%s.kvss-old", disks[i]);
+        g_assert_true(g_file_set_contents(asides[i], "old", -1, NULL));
+        g_assert_true(g_file_set_contents(disks[i], "new", -1, NULL));
+        begin_for_vm(run, KVSS_ACT_ASIDE, uuids[i], disks[i], asides[i]);
+        begin_for_vm(run, KVSS_ACT_FILE, uuids[i], disks[i], asides[i]);
+    }
+    begin_for_vm(run, KVSS_ACT_DEFINE, uuids[0], disks[0], asides[0]);
+    journal_path = g_strdup_printf("%s/journals/%s.journal", f->state, kvss_run_id(run));
+    kvss_run_free(run);
+    journal = kvss_journal_open_dead(journal_path, &error);
+    g_assert_no_error(error);
+    g_assert_false(kvss_journal_undo(journal, NULL, 1, NULL, NULL, NULL, &error));
+    g_assert_error(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NO_CONNECTION);
+    assert_content(disks[0], "new");
+    assert_content(asides[0], "old");
+    assert_content(disks[1], "old");
+    g_assert_true(kvss_journal_undo(journal, host, 1, NULL, NULL, NULL, NULL));
+    assert_content(disks[0], "old");
+    g_assert_true(kvss_journal_remove(journal, NULL));
+    for (int i = 0; i < 2; i++) {
+        g_assert_false(exists(asides[i]));
+        g_free(disks[i]);
+        g_free(asides[i]);
+    }
+}
+
 /* A run that died claims nothing: its journal lies there and nobody holds it. */
 static void
 test_claim_of_the_dead(Fixture *f, gconstpointer data)
@@ -793,6 +859,7 @@ main(int argc, char **argv)
     ADD("death", test_death);
     ADD("recovery", test_recovery);
     ADD("recovery-leaves-the-living", test_recovery_leaves_the_living);
+    ADD("stack-of-a-vm", test_stack_of_a_vm);
     ADD("program", test_program);
     ADD("program-limit", test_program_limit);
     ADD("program-death", test_program_death);

@@ -157,6 +157,7 @@ state_install(Comeback *back, const char *path, const char *xml, bool running, G
         || !kvss_save_image_set_running(path, running, error))
         return false;
     details = json_object_new();
+    json_object_set_string_member(details, "uuid", back->component->name);
     json_object_set_string_member(details, "path", to);
     json_object_set_string_member(details, "aside", "");
     if (!kvss_run_act_begin(back->set->run, KVSS_ACT_FILE, details, error))
