@@ -332,6 +332,10 @@ kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error)
         return false;
     if (!is_ours)
         return true;
+    /* Not before: a start of the host would have started what may still be taken back. */
+    if (json_object_get_boolean_member_with_default(details, "autostart", FALSE)
+        && virDomainSetAutostart(kvss_domain_handle(domain), 1) < 0)
+        return kvss_throw_libvirt(error, "cannot set autostart of %s", detail(details, "name"));
     if (virDomainSetMetadata(kvss_domain_handle(domain), VIR_DOMAIN_METADATA_ELEMENT, NULL,
                              KVSS_RESTORE_MARK_PREFIX, KVSS_RESTORE_MARK_URI,
                              VIR_DOMAIN_AFFECT_CONFIG) == 0)

@@ -30,7 +30,7 @@ typedef enum {
     KVSS_ACT_UNDEFINE,     /* uuid, name, run, xml, autostart, snapshots, checkpoints (lists of XML) */
     KVSS_ACT_STOP,         /* uuid, name, run, prior ("running", "paused"), image: stopped by us; image: where its
                               memory was saved, "" if it was not */
-    KVSS_ACT_DEFINE,       /* uuid, name, run: registered by us, with our mark in its metadata */
+    KVSS_ACT_DEFINE,       /* uuid, name, run, autostart (set by forward): registered by us, with our mark in its metadata */
     KVSS_ACT_LINK,         /* path, target, uuid, disk: a link in the default location, see links.h; only forward makes
                               it, or takes it away if target is "" */
     KVSS_ACT_REWRITE,      /* path: a disk that is written over where it is; see acts-rewrite.h */

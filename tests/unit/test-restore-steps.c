@@ -195,6 +195,10 @@ test_replaced(Fixture *f, gconstpointer data)
     f->component->restore_status = KVSS_RS_ALL;
     g_assert_true(kvss_vm_post_restore(f->host, f->set, &error));
     g_assert_no_error(error);
+    domain = kvss_host_find_domain(f->host, UUID, NULL);
+    g_assert_cmpint(virDomainGetAutostart(kvss_domain_handle(domain), &autostart), ==, 0);
+    g_assert_cmpint(autostart, ==, 0); /* it may still be taken back */
+    g_clear_pointer(&domain, kvss_domain_free);
     g_assert_true(kvss_run_point_of_no_return(f->run, &error));
     finish(f);
 

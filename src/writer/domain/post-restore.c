@@ -3,7 +3,7 @@
  *
  *   all files there?  ─no─▶  undo list, writer failure
  *        │yes
- *   define each, autostart  ─▶  put saved states back
+ *   define each  ─▶  put saved states back
  *
  * A VM in saved state is loaded paused and saved again by libvirt itself: that
  * proves that this host can load it, and libvirt knows of it from then on. No
@@ -109,14 +109,11 @@ vm_register(Comeback *back, GError **error)
     json_object_set_string_member(details, "uuid", back->component->name);
     json_object_set_string_member(details, "name", back->component->display_name);
     json_object_set_string_member(details, "run", run_id);
+    json_object_set_boolean_member(details, "autostart", wants_autostart(back->component));
     if (!kvss_run_act_begin(back->set->run, KVSS_ACT_DEFINE, details, error))
         return false;
     back->domain = define_checked(back, xml, error);
-    if (!back->domain)
-        return false;
-    if (wants_autostart(back->component) && virDomainSetAutostart(back->domain, 1) < 0)
-        return kvss_throw_libvirt(error, "cannot set its autostart");
-    return true;
+    return back->domain != NULL;
 }
 
 /* ---- saved state ---- */
