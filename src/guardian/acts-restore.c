@@ -77,7 +77,7 @@ look_for_mark(KvssDomain *domain, JsonObject *details, bool *out_is_ours, GError
 static bool
 check_gone(KvssDomain *domain, JsonObject *details, GError **error)
 {
-    bool is_ours;
+    bool is_ours = false;
 
     if (!look_for_mark(domain, details, &is_ours, error))
         return false;
@@ -296,7 +296,7 @@ kvss_act_undo_define(JsonObject *details, KvssHost *host, unsigned patience_s, G
         | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_TPM;
     g_autoptr(KvssDomain) domain = NULL;
     virDomainPtr handle;
-    bool is_ours;
+    bool is_ours = false;
 
     if (!find_by_uuid(details, host, &domain, error))
         return false;
@@ -322,7 +322,7 @@ bool
 kvss_act_forward_define(JsonObject *details, KvssHost *host, GError **error)
 {
     g_autoptr(KvssDomain) domain = NULL;
-    bool is_ours;
+    bool is_ours = false;
 
     if (!find_by_uuid(details, host, &domain, error))
         return false;
