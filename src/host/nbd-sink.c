@@ -13,11 +13,64 @@
 /* The page cache of a slow disk may take minutes to go out. */
 #define SILENCE_MS (15u * 60 * 1000)
 
+/*
+ * A connection each for so many threads: while one waits for what it has sent, the
+ * others send. One more holds the image server (image-server.c), which takes four.
+ */
+#define CONNECTIONS_MAX 3
+
 typedef struct {
     KvssSink sink;
-    KvssNbdClient *client;
+    char *socket, *export_name;
     bool is_blank;
+
+    GMutex lock; /* guards what follows */
+    GCond given;
+    KvssNbdClient *clients[CONNECTIONS_MAX]; /* made as they are wanted; the first at once */
+    bool is_taken[CONNECTIONS_MAX];
 } NbdSink;
+
+/* ---- connections ---- */
+
+/* One that nobody has, or -1. Called under the lock. */
+static int
+free_client(const NbdSink *self)
+{
+    for (int i = 0; i < CONNECTIONS_MAX; i++)
+        if (!self->is_taken[i])
+            return i;
+    return -1;
+}
+
+static void
+client_give(NbdSink *self, int i)
+{
+    g_mutex_lock(&self->lock);
+    self->is_taken[i] = false;
+    g_cond_signal(&self->given);
+    g_mutex_unlock(&self->lock);
+}
+
+/* Its place, to be given back; -1 with an error. Waits while all are taken. */
+static int
+client_take(NbdSink *self, GError **error)
+{
+    int i;
+
+    g_mutex_lock(&self->lock);
+    while ((i = free_client(self)) < 0)
+        g_cond_wait(&self->given, &self->lock);
+    self->is_taken[i] = true;
+    g_mutex_unlock(&self->lock);
+    if (!self->clients[i])
+        self->clients[i] = kvss_nbd_client_new(self->socket, self->export_name, false, error);
+    if (self->clients[i] && kvss_nbd_client_check(self->clients[i], error))
+        return i;
+    client_give(self, i);
+    return -1;
+}
+
+/* ---- requests ---- */
 
 /* Requests of one run of data; they may still be in flight afterwards. */
 static bool
@@ -64,14 +117,9 @@ send_zero(KvssNbdClient *client, uint64_t offset, uint64_t length, GError **erro
  * written zeroes into holes, but none writes what it is not sent.
  */
 static bool
-export_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
+send_window(const NbdSink *self, KvssNbdClient *client, uint64_t offset, const uint8_t *from,
+            size_t length, GError **error)
 {
-    NbdSink *self = (NbdSink *) sink;
-    KvssNbdClient *client = self->client;
-    const uint8_t *from = buffer;
-
-    if (!kvss_nbd_client_check(client, error))
-        return false;
     while (length > 0) {
         bool zero, ok = true;
         size_t n = kvss_sink_run(from, length, BLOCK_LENGTH, &zero);
@@ -91,22 +139,40 @@ export_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length,
 }
 
 static bool
-export_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+export_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
 {
     NbdSink *self = (NbdSink *) sink;
-    KvssNbdClient *client = self->client;
+    int i = client_take(self, error);
+    bool ok;
 
-    if (self->is_blank)
-        return true;
-    return kvss_nbd_client_check(client, error) && send_zero(client, offset, length, error)
-           && kvss_nbd_client_wait(client, 0, SILENCE_MS, error);
+    if (i < 0)
+        return false;
+    ok = send_window(self, self->clients[i], offset, buffer, length, error);
+    client_give(self, i);
+    return ok;
 }
 
 static bool
-export_finish(KvssSink *sink, GError **error)
+export_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
 {
     NbdSink *self = (NbdSink *) sink;
-    KvssNbdClient *client = self->client;
+    bool ok;
+    int i;
+
+    if (self->is_blank)
+        return true;
+    i = client_take(self, error);
+    if (i < 0)
+        return false;
+    ok = send_zero(self->clients[i], offset, length, error)
+         && kvss_nbd_client_wait(self->clients[i], 0, SILENCE_MS, error);
+    client_give(self, i);
+    return ok;
+}
+
+static bool
+client_flush(KvssNbdClient *client, GError **error)
+{
     int64_t cookie;
 
     if (!kvss_nbd_client_check(client, error))
@@ -116,12 +182,29 @@ export_finish(KvssSink *sink, GError **error)
            && kvss_nbd_client_wait(client, 0, SILENCE_MS, error);
 }
 
+/* Each of them: whether one answers for the others is the server's business. */
+static bool
+export_finish(KvssSink *sink, GError **error)
+{
+    NbdSink *self = (NbdSink *) sink;
+
+    for (int i = 0; i < CONNECTIONS_MAX; i++)
+        if (self->clients[i] && !client_flush(self->clients[i], error))
+            return false;
+    return true;
+}
+
 static void
 export_free(KvssSink *sink)
 {
     NbdSink *self = (NbdSink *) sink;
 
-    kvss_nbd_client_free(self->client);
+    for (int i = 0; i < CONNECTIONS_MAX; i++)
+        kvss_nbd_client_free(self->clients[i]);
+    g_cond_clear(&self->given);
+    g_mutex_clear(&self->lock);
+    g_free(self->export_name);
+    g_free(self->socket);
     g_free(self);
 }
 
@@ -162,8 +245,12 @@ kvss_nbd_sink_new(const char *socket, const char *export_name, uint64_t size, bo
     self->sink.ops = &export_ops;
     self->sink.size = size;
     self->sink.block = BLOCK_LENGTH;
-    self->sink.is_parallel = false;
-    self->client = g_steal_pointer(&client);
+    self->sink.is_parallel = true;
+    self->socket = g_strdup(socket);
+    self->export_name = g_strdup(export_name);
     self->is_blank = is_blank;
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->given);
+    self->clients[0] = g_steal_pointer(&client);
     return &self->sink;
 }

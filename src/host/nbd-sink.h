@@ -13,7 +13,8 @@ struct KvssSink;
  *     sector (QEMU rounds up), never smaller
  * @is_blank: the export reads as zeroes already (a new image): zero() does nothing
  *
- * Connects now. zero() lets the server make holes. Serial: one thread at a time.
+ * Connects now, and again for threads that write at the same time, a few at most.
+ * zero() lets the server make holes. Parallel.
  * finish() flushes: when it returns true the server has synced everything.
  *
  * Errors: KVSS_HOST_ERROR; KVSS_IO_ERROR for what the server answered (NO_SPACE).
