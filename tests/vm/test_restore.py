@@ -65,9 +65,10 @@ class Replace(LabCase):
         self.assertNothingLeft()
 
     def test_keep_old(self):
-        before = files_below(self.web.folder)
+        folders = [self.web.folder, "/var/lib/libvirt/qemu/save"]      # its memory is kept, too
+        before = files_below(*folders)
         result = self.restore("latest", "web", "--keep-old")
-        kept = files_below(self.web.folder) - before
+        kept = files_below(*folders) - before
         self.assertTrue(kept, "nothing was kept: %s" % result)
         for path in kept:
             os.unlink(path)
