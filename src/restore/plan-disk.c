@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 void
@@ -30,9 +31,55 @@ plan_disk_free(gpointer data)
     g_free(disk);
 }
 
+/* Of the VM that is here now: this host's administrator gave it the device. */
+static bool
+device_is_vms(const PlanVm *vm, dev_t device)
+{
+    g_autoptr(KvssDomainConfig) config = vm->old ? kvss_domain_config(vm->old, NULL) : NULL;
+    struct stat st;
+
+    for (guint i = 0; config && i < config->disks->len; i++) {
+        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
+
+        if (disk->source && stat(disk->source, &st) == 0 && S_ISBLK(st.st_mode)
+            && st.st_rdev == device)
+            return true;
+    }
+    return false;
+}
+
+/* A piece of hardware, or a partition of one: volumes that are made for VMs have neither file. */
+static bool
+device_is_hardware(dev_t device)
+{
+    static const char *const signs[] = { "device", "partition" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(signs); i++) {
+        g_autofree char *path = g_strdup_printf("/sys/dev/block/%u:%u/%s", major(device),
+                                                minor(device), signs[i]);
+
+        if (g_file_test(path, G_FILE_TEST_EXISTS))
+            return true;
+    }
+    return false;
+}
+
+/* A backup may name any device: one of the host's own disks only where it was given to this VM. */
+static bool
+block_check_owner(const KvssRestoreOptions *options, const PlanVm *vm, const char *path,
+                  dev_t device, GError **error)
+{
+    if (options->allow_host_access || !device_is_hardware(device) || device_is_vms(vm, device))
+        return true;
+    return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
+                      "%s is a disk of this host itself and of no VM that is replaced: "
+                      "--allow-host-access writes it over, --to DIR writes a file", path);
+}
+
 /* A block device is written through, in place, and must be as large at least. */
 static bool
-block_check(const PlanDisk *disk, GError **error)
+block_check(const KvssRestoreOptions *options, const PlanVm *vm, const PlanDisk *disk,
+            GError **error)
 {
     const char *path = disk->disk->path;
     struct stat st;
@@ -46,6 +93,8 @@ block_check(const PlanDisk *disk, GError **error)
     if (stat(disk->real, &st) < 0 || !S_ISBLK(st.st_mode))
         return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_CONFLICT,
                           "block device %s is not on this host: create it, or use --to DIR", path);
+    if (!block_check_owner(options, vm, path, st.st_rdev, error))
+        return false;
     fd = open(disk->real, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return kvss_throw_errno(error, errno, "open %s", path);
@@ -212,7 +261,7 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
         && (!plan_check_links(disk->disk->path, plan->options->to_dir, error)
             || !plan_check_real_path(disk->real, plan->options->to_dir, error)))
         return false;
-    if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(disk, error)))
+    if (!disk_count_data(plan, vm, disk, error) || (disk->is_block && !block_check(plan->options, vm, disk, error)))
         return false;
     if (!plan->options->disks)
         default_link_plan(plan, vm, disk);

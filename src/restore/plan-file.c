@@ -1,8 +1,10 @@
 /*
  * plan-file.c - where the carried files of a VM will be: NVRAM, TPM state, saved state
  */
+#include "catalogue/catalogue.h"
 #include "host/connection.h"
 #include "restore/plan-vm.h"
+#include "stream/source.h"
 #include "writer/domain/restore-steps.h"
 
 #include <string.h>
@@ -39,6 +41,36 @@ nvram_path(const Plan *plan, const PlanVm *vm)
     return kvss_host_nvram_path(plan->options->host, vm->config, vm->component->display_name);
 }
 
+/*
+ * A variable store may be a qcow2 image, for a libvirt that knows such. One that names
+ * another file would give that file's content to the guest.
+ */
+static bool
+nvram_check_content(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
+{
+    g_autoptr(KvssSource) source = kvss_backup_open_file(
+        plan->options->repository, plan->options->backup, vm->vm, stored, error);
+    uint8_t header[80] = { 0 };
+    uint32_t version;
+    uint64_t backing_file_offset, features;
+
+    if (!source
+        || !kvss_source_read(source, 0, header, MIN(sizeof header, source->size), error))
+        return false;
+    if (memcmp(header, "QFI\xfb", 4) != 0)
+        return true;
+    memcpy(&version, header + 4, sizeof version);
+    memcpy(&backing_file_offset, header + 8, sizeof backing_file_offset);
+    memcpy(&features, header + 72, sizeof features);
+    /* Bit 2 of the incompatible features: the data lies in another file. */
+    if (backing_file_offset == 0
+        && (GUINT32_FROM_BE(version) < 3 || !(GUINT64_FROM_BE(features) & 4)))
+        return true;
+    return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
+                      "%s of the backup is an image that names other files of the host",
+                      stored->name);
+}
+
 static bool
 plan_nvram(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
 {
@@ -49,7 +81,8 @@ plan_nvram(Plan *plan, PlanVm *vm, const KvssFile *stored, GError **error)
     if (!path)
         return true;
     (void) plan_file(vm, stored, path);
-    return plan_check_path(path, to, error) && plan_check_links(path, to, error)
+    return nvram_check_content(plan, vm, stored, error) && plan_check_path(path, to, error)
+           && plan_check_links(path, to, error)
            && plan_check_real_path(real, to, error);
 }
 

@@ -91,6 +91,33 @@ class Hostile(LabCase):
             self.forge(change)
             self.assertRefused()
 
+    def test_hardware(self):
+        """The disk that this machine runs from, and its like: in a plan alone, since a test must not be wrong about this."""
+        for name in os.listdir("/sys/class/block"):
+            if not os.path.exists("/sys/class/block/%s/device" % name) or not os.path.exists("/dev/" + name):
+                continue
+
+            def change(document, vm, path="/dev/" + name):
+                vm["disks"][1].update(kind="block", path=path, format="raw")
+            self.forge(change)
+            self.assertRefused("--dry-run", words=["/dev/" + name, "disk of this host itself"])
+            return
+        self.skipTest("this machine has no disk that is hardware")
+
+    def test_variable_store_over_another_file(self):
+        text = b"QFI\xfb" + bytes([0, 0, 0, 3]) + (104).to_bytes(8, "big") + (11).to_bytes(4, "big") + bytes(80) + b"/etc/shadow"
+        vms = json.load(open(self.tree + "/set.json"))["vms"][0]
+        self.assertNotIn("nvram.fd", [f["name"] for f in vms["files"]])
+        writers = []
+
+        def change(document, vm):
+            writers.append(self.file_in_set("nvram.fd", vm, text))
+
+        def firmware(definition):
+            return definition.replace("</os>", "<nvram>%s</nvram></os>" % self.lab.path("vars.fd"))
+        self.forge(change, firmware, lambda work, vm: writers[0](work, vm))
+        self.assertRefused(words=["names other files"])
+
     def test_two_disks_at_one_path(self):
         def change(document, vm):
             vm["disks"][1]["path"] = vm["disks"][0]["path"]

@@ -46,13 +46,23 @@ is_log_of_system(const char *path)
            && st.st_uid < PEOPLE_FROM_UID && is_text(fd);
 }
 
-/* Keys, the start of a shell, the state of a service: what somebody reads and acts upon. */
+/* Keys, the start of a shell, pages and state of a service: what somebody reads and acts upon. */
 static bool
 is_sensitive(const char *path)
 {
-    return strstr(path, "/.") || definition_leads_into(path, "/home")
-           || (definition_leads_into(path, "/var/lib")
-               && !definition_leads_into(path, "/var/lib/libvirt"));
+    static const char *const folders[] = { "/home", "/opt", "/srv/www", "/var/lib", "/var/mail",
+                                           "/var/www" };
+
+    if (strstr(path, "/."))
+        return true;
+    for (gsize i = 0; i < G_N_ELEMENTS(folders); i++)
+        if (definition_leads_into(path, folders[i])
+            && !definition_leads_into(path, "/var/lib/libvirt"))
+            return true;
+    /* Others' logs are not to be emptied. */
+    return definition_leads_into(path, "/var/log")
+           && !definition_leads_into(path, "/var/log/libvirt")
+           && g_file_test(path, G_FILE_TEST_EXISTS);
 }
 
 static bool
