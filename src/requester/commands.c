@@ -106,8 +106,8 @@ const KvssCommand kvss_commands[] = {
     { "prune", "", "free the space of dropped backups", NULL, NULL, 0, ANY_NUMBER },
     { "export", "BACKUP VM DISK FILE", "write a disk into a file", export_options, kvss_cmd_export,
       4, 4 },
-    { "serve", "BACKUP [VM [DISK]]", "serve disks of a backup over NBD", serve_options,
-      kvss_cmd_serve, 1, 3 },
+    { "serve", "BACKUP [VM [DISK]] --socket PATH", "serve disks of a backup over NBD",
+      serve_options, kvss_cmd_serve, 1, 3 },
     { "doctor", "", "undo what an interrupted run left", doctor_options, kvss_cmd_doctor, 0, 0 },
     { 0 },
 };
