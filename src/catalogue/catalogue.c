@@ -168,7 +168,7 @@ find_latest(KvssRepository *repository, GPtrArray *snapshots, const char *const 
     }
     names = vms && *vms ? g_strjoinv("', '", (char **) vms) : NULL;
     if (names)
-        throw(error, NOT_FOUND, "no backup holds the VM '%s'%s%s", names,
+        throw(error, NOT_FOUND, "no backup holds %s '%s'%s%s", vms[1] ? "all of" : "the VM", names,
               newest ? "; of the newest: " : "", newest ? newest->message : "");
     else
         throw(error, NOT_FOUND, "there is no backup in the repository");

@@ -48,6 +48,10 @@ check_words(const KvssOptions *options, const Words *words, GError **error)
         return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
                           "there is no --format '%s': it is raw, qcow2, vhdx or vpc",
                           options->format);
+    if (!options->format && !kvss_export_format_of(words->file))
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "%s: that format is not written; it is raw, qcow2, vhdx or vpc: name "
+                          "another FILE, or give --format", words->file);
     return !is_to_stdout(words) || check_stdout(options, error);
 }
 

@@ -9,6 +9,7 @@
 #include "requester/requester.h"
 #include "restore/restore.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,12 +65,22 @@ existing_vms(KvssHost *host, const KvssBackup *backup, const char *const *vms, b
     return names->len ? g_string_free(g_steal_pointer(&names), FALSE) : NULL;
 }
 
+/* A signal does not end the read by itself: who waits here waits for both. */
 static bool
-answer_is_yes(void)
+answer_is_yes(GCancellable *cancellable)
 {
+    GPollFD fds[2] = { { .fd = STDIN_FILENO, .events = G_IO_IN } };
+    guint n = cancellable && g_cancellable_make_pollfd(cancellable, &fds[1]) ? 2 : 1;
     char answer[16] = "";
+    bool is_there;
 
-    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+    while (g_poll(fds, n, -1) < 0 && errno == EINTR)
+        ;
+    is_there = fds[0].revents != 0 && !g_cancellable_is_cancelled(cancellable);
+    if (n == 2)
+        g_cancellable_release_fd(cancellable);
+    return is_there && fgets(answer, sizeof answer, stdin)
+           && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
 /* On a terminal somebody is there to be asked; a script has decided already. */
@@ -96,8 +107,10 @@ confirm(KvssRequester *requester, KvssHost *host, const KvssBackup *backup, cons
         fprintf(stderr, "disk %s of ", plain_disks);
     fprintf(stderr, "%s will be replaced by the backup of %s. Go on? [y/N] ", plain, when);
     fflush(stderr);
-    if (answer_is_yes())
+    if (answer_is_yes(requester->cancellable))
         return true;
+    if (!kvss_check_cancelled(requester->cancellable, error))
+        return false;
     return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_REFUSED,
                       "not confirmed: nothing was changed");
 }
@@ -238,9 +251,10 @@ print_vm(const KvssRestoredVm *vm)
     for (guint i = 0; i < vm->networks->len; i++) {
         const KvssRestoredNetwork *network = g_ptr_array_index(vm->networks, i);
 
-        kvss_print("  network %s%s%s%s%s%s\n", network->type, network->source ? " " : "",
-                   network->source ? network->source : "", network->was ? " instead of " : "",
-                   network->was ? network->was : "",
+        kvss_print("  interface %s: %s%s%s%s%s%s\n",
+                   network->mac ? network->mac : "without MAC", network->type,
+                   network->source ? " " : "", network->source ? network->source : "",
+                   network->was ? " instead of " : "", network->was ? network->was : "",
                    network->is_connected ? "" : ": not here, its link is down");
     }
     for (guint i = 0; i < vm->notes->len; i++)
@@ -281,13 +295,6 @@ say_remarks(const KvssRestoreResult *result)
     for (guint i = 0; i < result->vms->len; i++) {
         const KvssRestoredVm *vm = g_ptr_array_index(result->vms, i);
 
-        for (guint n = 0; n < vm->networks->len; n++) {
-            const KvssRestoredNetwork *network = g_ptr_array_index(vm->networks, n);
-
-            if (!network->is_connected)
-                kvss_say("%s: %s %s is not here: the interface's link is down", vm->name,
-                         network->type, network->source ? network->source : "");
-        }
         for (guint n = 0; n < vm->notes->len; n++)
             kvss_say("%s: %s", vm->name, (const char *) g_ptr_array_index(vm->notes, n));
     }

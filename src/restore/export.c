@@ -55,10 +55,25 @@ kvss_export_is_format(const char *format)
     return false;
 }
 
+/* Ends in the name of another format: whoever opens the file would be misled. */
+static bool
+is_foreign(const char *lower)
+{
+    static const char *const foreign[] = { ".vmdk", ".vdi", ".qed", ".qcow", ".hdd", ".ova" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(foreign); i++)
+        if (g_str_has_suffix(lower, foreign[i]))
+            return true;
+    return false;
+}
+
 const char *
 kvss_export_format_of(const char *path)
 {
     g_autofree char *lower = g_ascii_strdown(path, -1);
+
+    if (is_foreign(lower))
+        return NULL;
 
     for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++)
         if (g_str_has_suffix(lower, suffixes[i].suffix))

@@ -33,7 +33,8 @@ typedef struct {
 /** "raw", "qcow2", "vhdx", "vpc" (which is VHD). */
 bool kvss_export_is_format(const char *format);
 
-/** The format that the end of a file's name stands for: .raw .img .qcow2 .vhdx .vhd; else "raw". */
+/** The format that the end of a file's name stands for: .raw .img .qcow2 .vhdx .vhd; else "raw";
+ * NULL for that of a format which is not written (.vmdk, .vdi, ...). */
 const char *kvss_export_format_of(const char *path);
 
 /**

@@ -7,6 +7,7 @@
 #include "restore/plan.h"
 #include "writer/domain/restore-steps.h"
 
+#include <string.h>
 #include <sys/stat.h>
 
 static void G_GNUC_PRINTF(2, 3)
@@ -218,6 +219,15 @@ describe_end(Plan *plan, const PlanVm *vm)
     foretell_state(plan, vm, has_state);
 }
 
+static bool
+sets_something_aside(const Plan *plan)
+{
+    for (guint i = 0; i < plan->steps->len; i++)
+        if (strstr(g_ptr_array_index(plan->steps, i), " set aside"))
+            return true;
+    return false;
+}
+
 void
 plan_describe(Plan *plan)
 {
@@ -243,6 +253,7 @@ plan_describe(Plan *plan)
     }
     for (guint i = 0; i < plan->vms->len; i++)
         describe_end(plan, g_ptr_array_index(plan->vms, i));
-    step(plan, plan->options->keep_old ? "what was set aside stays" : "what was set aside of the "
-                                                                        "old is removed");
+    if (sets_something_aside(plan))
+        step(plan, plan->options->keep_old ? "what was set aside stays"
+                                           : "what was set aside of the old is removed");
 }

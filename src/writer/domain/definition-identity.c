@@ -24,8 +24,8 @@ firmware_set_uuid(xmlNodePtr root, const char *uuid)
     }
 }
 
-static void
-interface_set_mac(Correction *c, xmlNodePtr interface)
+void
+definition_interface_identity(Correction *c, xmlNodePtr interface)
 {
     JsonObject *macs = json_object_get_object_member(c->copy, "macs");
     xmlNodePtr mac = kvss_xml_child(interface, "mac");
@@ -57,8 +57,6 @@ device_renew(Correction *c, xmlNodePtr node)
 {
     xmlNodePtr cid = kvss_xml_is(node, "vsock") ? kvss_xml_child(node, "cid") : NULL;
 
-    if (kvss_xml_is(node, "interface"))
-        interface_set_mac(c, node);
     if (kvss_xml_is(node, "graphics"))
         console_free_port(c, node);
     if (cid) {

@@ -225,8 +225,11 @@ network_new(xmlNodePtr node)
 void
 definition_interface(Correction *c, xmlNodePtr node)
 {
-    KvssDefinitionNetwork *network = network_new(node);
+    KvssDefinitionNetwork *network;
 
+    if (c->copy)
+        definition_interface_identity(c, node);
+    network = network_new(node);
     g_ptr_array_add(c->report->networks, network);
     interface_map(c, node, network);
     if (!interface_check_access(c, node, network))

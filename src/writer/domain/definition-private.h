@@ -69,5 +69,8 @@ void definition_interface(Correction *c, xmlNodePtr node);
 
 /* ---- definition-identity.c ---- */
 
-/** A copy becomes another VM than the one it is of. */
+/** An interface of a copy gets the MAC that was chosen for it. */
+void definition_interface_identity(Correction *c, xmlNodePtr interface);
+
+/** A copy becomes another VM than the one it is of; its interfaces have their MACs. */
 void definition_identity(Correction *c, xmlNodePtr root);
