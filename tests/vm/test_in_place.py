@@ -535,6 +535,7 @@ class BesideRunning(InPlaceCase):
 class EachStep(InPlaceCase):
     """Killed with its guardian at each line of its journal: every disk is the old one, or every disk the new one."""
     cost = 100
+    sweep = True
 
     @classmethod
     def make(cls):

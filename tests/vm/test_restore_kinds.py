@@ -566,6 +566,7 @@ class SavedTpm(KindCase):
 class Owners(KindCase):
     """libvirt as Debian has it: QEMU and swtpm run as users of their own, which libvirt gives the files to."""
     cost = 30
+    sweep = True
 
     @classmethod
     def make(cls):
