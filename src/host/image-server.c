@@ -20,6 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define PID_FILE_ROOM 65536u /* bytes: less is none, on some file systems */
 #define START_LIMIT_MS 60000
 #define END_LIMIT_MS 10000
 /* On its way out it may have metadata to write; the content was flushed before. */
@@ -91,10 +92,26 @@ server_spawn(const KvssImageServer *server, const KvssImageServerOptions *option
     return kvss_process_start((const char *const *) argv->pdata, keeps_buffers, error);
 }
 
+/* qemu-nbd says that it cannot write the file, and not why. */
+static bool
+pid_file_has_no_room(const KvssImageServer *server, const char *words)
+{
+    g_autofree char *folder = g_path_get_dirname(server->pid_file);
+    uint64_t room;
+
+    return strstr(words, "write pid file") && kvss_image_room(folder, &room, NULL)
+           && room < PID_FILE_ROOM;
+}
+
 static bool
 server_throw_ended(KvssImageServer *server, GError **error)
 {
     const char *words = kvss_process_last_words(server->process);
+
+    if (pid_file_has_no_room(server, words))
+        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NO_SPACE,
+                          "serving %s: %s: No space left on device", server->path,
+                          server->pid_file);
 
     if (strstr(words, "Is another process using the image") || strstr(words, "\" lock"))
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_BUSY,

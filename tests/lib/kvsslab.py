@@ -521,7 +521,7 @@ class Lab:
 
     def close(self):
         """Takes away every domain of this libvirt and every file of this lab."""
-        for name in virsh("list", "--all", "--name").split():
+        for name in filter(None, virsh("list", "--all", "--name").split("\n")):
             virsh("destroy", name, check=False)
             virsh("undefine", name, "--managed-save", "--snapshots-metadata", "--checkpoints-metadata", "--nvram",
                   check=False)
