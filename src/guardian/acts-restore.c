@@ -11,8 +11,9 @@
  */
 #include "guardian/acts-restore.h"
 #include "base/fd.h"
-#include "guardian/links.h"
 #include "guardian/acts-rewrite.h"
+#include "guardian/details.h"
+#include "guardian/links.h"
 #include "guardian/place.h"
 #include "host/domain.h"
 
@@ -22,20 +23,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static const char *
-detail(JsonObject *details, const char *name)
-{
-    return json_object_get_string_member_with_default(details, name, "");
-}
-
-static bool
-is_there(const char *path)
-{
-    struct stat st;
-
-    return *path && lstat(path, &st) == 0;
-}
 
 /* The domain of this UUID; true with NULL when there is none. */
 static bool

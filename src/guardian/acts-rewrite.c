@@ -6,6 +6,7 @@
  */
 #include "guardian/acts-rewrite.h"
 #include "base/fd.h"
+#include "guardian/details.h"
 #include "guardian/place.h"
 #include "guardian/undo-log.h"
 #include "host/device-sink.h"
@@ -22,20 +23,6 @@
 /* The server of the run that failed was told to end, and may need a moment. */
 #define BUSY_LIMIT_US (20 * G_USEC_PER_SEC)
 #define BUSY_POLL_US (100 * 1000)
-
-static const char *
-detail(JsonObject *details, const char *name)
-{
-    return json_object_get_string_member_with_default(details, name, "");
-}
-
-static bool
-is_there(const char *path)
-{
-    struct stat st;
-
-    return *path && lstat(path, &st) == 0;
-}
 
 /* True if @from was renamed now or before; somebody else's file in the way is left alone. */
 static bool

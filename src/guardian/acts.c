@@ -10,6 +10,7 @@
 #include "guardian/acts-program.h"
 #include "guardian/acts-restore.h"
 #include "guardian/acts-rewrite.h"
+#include "guardian/details.h"
 #include "host/domain.h"
 
 #include <dirent.h>
@@ -37,12 +38,6 @@ kvss_act_free(KvssAct *act)
         return;
     g_clear_pointer(&act->details, json_object_unref);
     g_free(act);
-}
-
-static const char *
-detail(JsonObject *details, const char *name)
-{
-    return json_object_get_string_member_with_default(details, name, "");
 }
 
 /* The act's domain on a connection of its own; true with NULL when the domain is gone. */
