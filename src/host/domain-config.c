@@ -42,6 +42,18 @@ passthrough_config_free(KvssPassthroughConfig *passthrough)
     g_free(passthrough);
 }
 
+const KvssDiskConfig *
+kvss_domain_config_find_disk(const KvssDomainConfig *config, const char *target)
+{
+    for (guint i = 0; i < config->disks->len; i++) {
+        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
+
+        if (g_str_equal(disk->target, target))
+            return disk;
+    }
+    return NULL;
+}
+
 void
 kvss_domain_config_free(KvssDomainConfig *config)
 {

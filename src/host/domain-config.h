@@ -69,5 +69,9 @@ char *kvss_disk_address(const KvssPciAddress *pci, const unsigned drive[3]);
 
 /** Errors: INVALID with the place that is wrong. */
 KvssDomainConfig *kvss_domain_config_parse(const char *xml, GError **error);
+/** The disk of this target, borrowed from @config; NULL: it has none. */
+const KvssDiskConfig *kvss_domain_config_find_disk(const KvssDomainConfig *config,
+                                                   const char *target);
+
 void kvss_domain_config_free(KvssDomainConfig *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssDomainConfig, kvss_domain_config_free)

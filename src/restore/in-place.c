@@ -33,18 +33,14 @@ in_place_free(InPlace *in_place)
 static const KvssDiskConfig *
 old_disk(const PlanVm *vm, const KvssDomainConfig *config, const PlanDisk *disk)
 {
-    for (guint i = 0; config && i < config->disks->len; i++) {
-        const KvssDiskConfig *old = g_ptr_array_index(config->disks, i);
-        g_autofree char *real = NULL;
+    const KvssDiskConfig *old
+        = config ? kvss_domain_config_find_disk(config, disk->disk->target) : NULL;
+    g_autofree char *real = NULL;
 
-        if (!g_str_equal(old->target, disk->disk->target)
-            || !kvss_vm_disk_goes_aside(vm->component, old))
-            continue;
-        real = kvss_vm_real_path(old->source);
-        if (g_str_equal(real, disk->real))
-            return old;
-    }
-    return NULL;
+    if (!old || !kvss_vm_disk_goes_aside(vm->component, old))
+        return NULL;
+    real = kvss_vm_real_path(old->source);
+    return g_str_equal(real, disk->real) ? old : NULL;
 }
 
 static char *

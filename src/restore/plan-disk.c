@@ -220,18 +220,6 @@ disk_add_result(PlanVm *vm, const PlanDisk *disk)
     g_ptr_array_add(vm->result->disks, result);
 }
 
-static const KvssDiskConfig *
-config_find_disk(const KvssDomainConfig *config, const char *target)
-{
-    for (guint i = 0; i < config->disks->len; i++) {
-        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
-
-        if (g_str_equal(disk->target, target))
-            return disk;
-    }
-    return NULL;
-}
-
 bool
 plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
 {
@@ -246,7 +234,7 @@ plan_disk(Plan *plan, PlanVm *vm, const KvssDisk *stored, GError **error)
     kvss_set_string(&disk->disk->options, stored->options);
     disk->disk->size = stored->size;
 
-    if (!config_find_disk(vm->config, stored->target))
+    if (!kvss_domain_config_find_disk(vm->config, stored->target))
         return kvss_throw(error, KVSS_RESTORE_ERROR, KVSS_RESTORE_ERROR_INVALID,
                           "disk %s is not in the stored definition", stored->target);
     disk_choose_format(vm, disk);

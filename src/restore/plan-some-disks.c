@@ -8,8 +8,6 @@
 #include "host/image.h"
 #include "writer/domain/restore-steps.h"
 
-#include <string.h>
-
 /* ---- the VM ---- */
 
 static bool
@@ -70,18 +68,6 @@ plan_some_disks(Plan *plan, PlanVm *vm, GError **error)
 
 /* ---- where they go ---- */
 
-static const KvssDiskConfig *
-present_disk(const KvssDomainConfig *config, const char *target)
-{
-    for (guint i = 0; i < config->disks->len; i++) {
-        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
-
-        if (g_str_equal(disk->target, target))
-            return disk;
-    }
-    return NULL;
-}
-
 /* What this host's own definition says of the disk; false where nothing can be put in its place. */
 static bool
 check_present(const KvssDiskConfig *present, const char *target, GError **error)
@@ -109,7 +95,8 @@ bool
 plan_disk_as_present(PlanVm *vm, PlanDisk *disk, GError **error)
 {
     g_autoptr(KvssDomainConfig) config = kvss_domain_config(vm->old, error);
-    const KvssDiskConfig *present = config ? present_disk(config, disk->disk->target) : NULL;
+    const KvssDiskConfig *present = config
+        ? kvss_domain_config_find_disk(config, disk->disk->target) : NULL;
     g_autofree char *real = NULL;
     bool is_block;
 

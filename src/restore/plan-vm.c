@@ -55,9 +55,8 @@ plan_definition(Plan *plan, PlanVm *vm, GError **error)
 static bool
 config_has(const KvssDomainConfig *config, const char *name)
 {
-    for (guint i = 0; i < config->disks->len; i++)
-        if (g_str_equal(((KvssDiskConfig *) g_ptr_array_index(config->disks, i))->target, name))
-            return true;
+    if (kvss_domain_config_find_disk(config, name))
+        return true;
     for (guint i = 0; i < config->passthrough->len; i++) {
         const KvssPassthroughConfig *device = g_ptr_array_index(config->passthrough, i);
 
