@@ -8,8 +8,6 @@
 #include "repository/stored-file.h"
 #include "stream/sink.h"
 
-#include <string.h>
-
 /* Larger chunks would make the copy's windows as large. */
 #define CHUNK_MAX (16u * 1024 * 1024)
 
@@ -72,12 +70,6 @@ difference_next(const Difference *difference, uint64_t from, uint64_t at_most,
 
 /* ---- marking ---- */
 
-static bool
-is_zero(const uint8_t *p, size_t length)
-{
-    return p[0] == 0 && memcmp(p, p + 1, length - 1) == 0;
-}
-
 /* @old: (nullable) NULL: zeroes. */
 static void
 mark(CompareSink *self, uint64_t offset, const uint8_t *old, uint64_t length)
@@ -88,7 +80,7 @@ mark(CompareSink *self, uint64_t offset, const uint8_t *old, uint64_t length)
     difference->differ_bytes += length;
     for (uint64_t at = 0; at < length; at += KVSS_GRAIN_LENGTH) {
         uint64_t n = MIN(KVSS_GRAIN_LENGTH, length - at), grain = (offset + at) / KVSS_GRAIN_LENGTH;
-        bool zero = !old || is_zero(old + at, n);
+        bool zero = !old || kvss_is_zero(old + at, n);
 
         difference->differs[grain / 8] |= (uint8_t) (1u << grain % 8);
         *(zero ? &difference->growth_bytes : &difference->data_bytes) += n;

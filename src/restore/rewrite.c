@@ -159,12 +159,6 @@ batch_read(Rewrite *rewrite, GError **error)
     return false;
 }
 
-static bool
-is_zero(const uint8_t *p, size_t length)
-{
-    return p[0] == 0 && memcmp(p, p + 1, length - 1) == 0;
-}
-
 /** What is done with one run of grains that differ. */
 typedef bool (*RunFunc)(Rewrite *rewrite, uint64_t offset, size_t at, size_t length,
                         GError **error);
@@ -209,15 +203,15 @@ run_log(Rewrite *rewrite, uint64_t offset, size_t at, size_t length, GError **er
 {
     const uint8_t *before = rewrite->before + at;
 
-    for (size_t from = 0, to; from < length; from = to) {
-        bool zero = is_zero(before + from, MIN(KVSS_GRAIN_LENGTH, length - from));
+    while (length > 0) {
+        bool zero;
+        size_t n = kvss_sink_run(before, length, KVSS_GRAIN_LENGTH, &zero);
 
-        for (to = from; to < length; to += MIN(KVSS_GRAIN_LENGTH, length - to))
-            if (is_zero(before + to, MIN(KVSS_GRAIN_LENGTH, length - to)) != zero)
-                break;
-        if (!kvss_undo_log_add(rewrite->log, offset + from, zero ? NULL : before + from, to - from,
-                               error))
+        if (!kvss_undo_log_add(rewrite->log, offset, zero ? NULL : before, n, error))
             return false;
+        before += n;
+        offset += n;
+        length -= n;
     }
     return true;
 }

@@ -41,9 +41,11 @@ kvss_sink_free(KvssSink *sink)
         sink->ops->free(sink);
 }
 
-static bool
-is_zero(const uint8_t *p, size_t length)
+bool
+kvss_is_zero(const void *data, size_t length)
 {
+    const uint8_t *p = data;
+
     return length == 0 || (p[0] == 0 && memcmp(p, p + 1, length - 1) == 0);
 }
 
@@ -53,11 +55,11 @@ kvss_sink_run(const void *data, size_t length, size_t block, bool *out_zero)
     const uint8_t *from = data;
     size_t at = MIN(length, block);
 
-    *out_zero = is_zero(from, at);
+    *out_zero = kvss_is_zero(from, at);
     while (at < length) {
         size_t n = MIN(length - at, block);
 
-        if (is_zero(from + at, n) != *out_zero)
+        if (kvss_is_zero(from + at, n) != *out_zero)
             break;
         at += n;
     }

@@ -52,6 +52,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSink, kvss_sink_free)
  */
 KvssSink *kvss_sink_new_file(const char *path, uint64_t size, GError **error);
 
+/** Is every byte zero? No bytes are. */
+bool kvss_is_zero(const void *data, size_t length);
+
 /**
  * kvss_sink_run:
  * @block: bytes, at least 1
