@@ -89,6 +89,7 @@ aside_found(Walk *walk, int folder, const char *name, const char *path, const st
         return true;
     if (aside->run)
         return aside_one(aside, folder, name, path, error);
+    aside->plan->sets_aside = true;
     host_say(aside->plan, aside->host, "%s is set aside%s", path,
          is_unknown_folder(aside, path) ? " and kept: the backup has no file of its folder" : "");
     return true;

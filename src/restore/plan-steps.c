@@ -7,7 +7,6 @@
 #include "restore/plan.h"
 #include "writer/domain/restore-steps.h"
 
-#include <string.h>
 #include <sys/stat.h>
 
 static void G_GNUC_PRINTF(2, 3)
@@ -93,6 +92,7 @@ describe_old(Plan *plan, const PlanVm *vm)
     else if (vm->old_state == KVSS_DOMAIN_RUNNING || vm->old_state == KVSS_DOMAIN_PAUSED)
         step(plan, "%s: it is %s: its memory is saved", name,
              kvss_domain_state_name(vm->old_state));
+    plan->sets_aside = true;
     step(plan, "%s: the VM that is here now, %s, is set aside and taken out of libvirt", name,
          kvss_domain_name(vm->old));
     describe_old_disks(plan, vm);
@@ -131,8 +131,10 @@ describe_disk(Plan *plan, const PlanVm *vm, const PlanDisk *disk)
     else if (disk->is_block)
         step(plan, "%s: disk %s: block device %s is written over, without a way back for what it "
                    "holds", name, disk->disk->target, disk->disk->path);
-    else if (lstat(disk->real, &st) == 0 && !kvss_link_is_ours(disk->real))
+    else if (lstat(disk->real, &st) == 0 && !kvss_link_is_ours(disk->real)) {
+        plan->sets_aside = true;
         step(plan, "%s: %s is set aside as %s", name, disk->real, aside);
+    }
     step(plan,
          "%s: disk %s: %" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
          " of them data, as %s to %s",
@@ -219,15 +221,6 @@ describe_end(Plan *plan, const PlanVm *vm)
     foretell_state(plan, vm, has_state);
 }
 
-static bool
-sets_something_aside(const Plan *plan)
-{
-    for (guint i = 0; i < plan->steps->len; i++)
-        if (strstr(g_ptr_array_index(plan->steps, i), " set aside"))
-            return true;
-    return false;
-}
-
 void
 plan_describe(Plan *plan)
 {
@@ -253,7 +246,7 @@ plan_describe(Plan *plan)
     }
     for (guint i = 0; i < plan->vms->len; i++)
         describe_end(plan, g_ptr_array_index(plan->vms, i));
-    if (sets_something_aside(plan))
+    if (plan->sets_aside)
         step(plan, plan->options->keep_old ? "what was set aside stays"
                                            : "what was set aside of the old is removed");
 }

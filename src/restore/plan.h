@@ -90,6 +90,7 @@ typedef struct {
     GPtrArray *steps;         /* char* */
     uint64_t total_bytes;     /* of all disks, guest-visible */
     bool is_partial;
+    bool sets_aside;          /* something of the old: the last step speaks of it */
 } Plan;
 
 Plan *plan_new(const KvssRestoreOptions *options, GError **error);
