@@ -14,78 +14,71 @@
 #define ANY_NUMBER UINT_MAX
 
 static const KvssOption list_options[] = {
-    { "status", 0, FLAG(status), NULL, "writers: state and failure code, as diskshadow shows them",
-      false },
-    { "metadata", 0, FLAG(metadata), NULL, "writers: their metadata documents, XML", false },
-    { "detailed", 0, FLAG(detailed), NULL, "writers: with events and every component", false },
+    { "status", 0, FLAG(status), NULL, "writers: state and failure code, as diskshadow shows them" },
+    { "metadata", 0, FLAG(metadata), NULL, "writers: their metadata documents, XML" },
+    { "detailed", 0, FLAG(detailed), NULL, "writers: with events and every component" },
     { 0 },
 };
 
 static const KvssOption explain_options[] = {
-    { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all", false },
-    { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)",
-      false },
-    { "provider", 0, TEXT(provider), "NAME", "who makes the shadow copies: qemu, auto", false },
-    { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking", false },
+    { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all" },
+    { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)" },
+    { "provider", 0, TEXT(provider), "NAME", "who makes the shadow copies: qemu, auto" },
+    { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking" },
     { 0 },
 };
 
 static const KvssOption backup_options[] = {
-    { "all", 0, FLAG(all), NULL, "every VM, and what host writers have", false },
-    { "exclude", 0, LIST(exclude), "VM", "leave this one out", false },
-    { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all", false },
-    { "provider", 0, TEXT(provider), "NAME", "who makes the shadow copies: qemu, auto", false },
-    { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)",
-      false },
-    { "same-instant", 0, FLAG(same_instant), NULL, "freeze or stop all before the first cut",
-      false },
-    { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking", false },
-    { "full", 0, FLAG(full), NULL, "read every disk whole", false },
-    { "type", 0, TEXT(type), "TYPE", "what writers may do to their logs: copy, full", false },
-    { "tag", 0, LIST(tag), "T", "tag the backup", false },
+    { "all", 0, FLAG(all), NULL, "every VM, and what host writers have" },
+    { "exclude", 0, LIST(exclude), "VM", "leave this one out" },
+    { "method", 0, LIST(method), "[VM=]M", "demand a method, of one VM or of all" },
+    { "provider", 0, TEXT(provider), "NAME", "who makes the shadow copies: qemu, auto" },
+    { "snapshot-dir", 0, TEXT(snapshot_dir), "DIR", "where overlays would go (condition C3)" },
+    { "same-instant", 0, FLAG(same_instant), NULL, "freeze or stop all before the first cut" },
+    { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking" },
+    { "full", 0, FLAG(full), NULL, "read every disk whole" },
+    { "type", 0, TEXT(type), "TYPE", "what writers may do to their logs: copy, full" },
+    { "tag", 0, LIST(tag), "T", "tag the backup" },
     { 0 },
 };
 
 static const KvssOption restore_options[] = {
-    { "to", 0, TEXT(to), "DIR", "put the disks there", false },
-    { "as", 0, TEXT(as), "NAME", "a copy: another VM of this name, the old one stays", false },
-    { "disk", 0, LIST(disk), "TARGET", "this disk only", false },
-    { "network", 0, LIST(network), "OLD=NEW", "connect to another network", false },
-    { "allow-host-access", 0, FLAG(allow_host_access), NULL, "keep what reaches into the host",
-      false },
-    { "start", 0, FLAG(start), NULL, "start what was restored", false },
-    { "yes", 'y', FLAG(yes), NULL, "do not ask", false },
-    { "keep-old", 0, FLAG(keep_old), NULL, "keep what was set aside", false },
-    { "in-place", 0, FLAG(in_place), NULL, "write old disks over, only what differs", false },
-    { "no-rollback", 0, FLAG(no_rollback), NULL, "do so without a way back for their content",
-      false },
-    { "dry-run", 'n', FLAG(dry_run), NULL, "say what would be done", false },
+    { "to", 0, TEXT(to), "DIR", "put the disks there" },
+    { "as", 0, TEXT(as), "NAME", "a copy: another VM of this name, the old one stays" },
+    { "disk", 0, LIST(disk), "TARGET", "this disk only" },
+    { "network", 0, LIST(network), "OLD=NEW", "connect to another network" },
+    { "allow-host-access", 0, FLAG(allow_host_access), NULL, "keep what reaches into the host" },
+    { "start", 0, FLAG(start), NULL, "start what was restored" },
+    { "yes", 'y', FLAG(yes), NULL, "do not ask" },
+    { "keep-old", 0, FLAG(keep_old), NULL, "keep what was set aside" },
+    { "in-place", 0, FLAG(in_place), NULL, "write old disks over, only what differs" },
+    { "no-rollback", 0, FLAG(no_rollback), NULL, "do so without a way back for their content" },
+    { "dry-run", 'n', FLAG(dry_run), NULL, "say what would be done" },
     { 0 },
 };
 
 static const KvssOption show_options[] = {
-    { "documents", 0, FLAG(documents), NULL, "print the VSS documents stored with it", false },
+    { "documents", 0, FLAG(documents), NULL, "print the VSS documents stored with it" },
     { 0 },
 };
 
 static const KvssOption verify_options[] = {
-    { "read-data", 0, FLAG(read_data), NULL, "read every byte", false },
+    { "read-data", 0, FLAG(read_data), NULL, "read every byte" },
     { 0 },
 };
 
 static const KvssOption export_options[] = {
-    { "format", 0, TEXT(format), "FORMAT", "raw, qcow2, vhdx or vpc; default: as FILE ends, else raw",
-      false },
+    { "format", 0, TEXT(format), "FORMAT", "raw, qcow2, vhdx or vpc; default: as FILE ends, else raw" },
     { 0 },
 };
 
 static const KvssOption serve_options[] = {
-    { "socket", 0, TEXT(socket), "PATH", "where: a Unix socket, made there", false },
+    { "socket", 0, TEXT(socket), "PATH", "where: a Unix socket, made there" },
     { 0 },
 };
 
 static const KvssOption doctor_options[] = {
-    { "dry-run", 'n', FLAG(dry_run), NULL, "look only", false },
+    { "dry-run", 'n', FLAG(dry_run), NULL, "look only" },
     { 0 },
 };
 

@@ -15,15 +15,15 @@ G_DEFINE_QUARK(kvss-usage-error-quark, kvss_usage_error)
 
 const KvssOption kvss_global_options[] = {
     { "connect", 'c', TEXT(uri), "URI",
-      "libvirt connection (LIBVIRT_DEFAULT_URI, else qemu:///system)", false },
-    { "repository", 'r', TEXT(repository), "REPO", "repository (KVSS_REPOSITORY)", false },
+      "libvirt connection (LIBVIRT_DEFAULT_URI, else qemu:///system)" },
+    { "repository", 'r', TEXT(repository), "REPO", "repository (KVSS_REPOSITORY)" },
     { "password-file", 0, TEXT(password_file), "FILE",
-      "file with its password (KVSS_PASSWORD_FILE, KVSS_PASSWORD)", false },
-    { "json", 0, FLAG(json), NULL, "print JSON", false },
-    { "quiet", 'q', FLAG(quiet), NULL, "no progress, no remarks", false },
-    { "verbose", 'v', COUNT(verbose), NULL, "say each step; twice: debug lines", false },
-    { "help", 'h', FLAG(help), NULL, "show help", false },
-    { "version", 0, FLAG(version), NULL, "show the version", false },
+      "file with its password (KVSS_PASSWORD_FILE, KVSS_PASSWORD)" },
+    { "json", 0, FLAG(json), NULL, "print JSON" },
+    { "quiet", 'q', FLAG(quiet), NULL, "no progress, no remarks" },
+    { "verbose", 'v', COUNT(verbose), NULL, "say each step; twice: debug lines" },
+    { "help", 'h', FLAG(help), NULL, "show help" },
+    { "version", 0, FLAG(version), NULL, "show the version" },
     { 0 },
 };
 
@@ -125,9 +125,6 @@ store(Parser *parser, const KvssOption *option, const char *value, GError **erro
 {
     void *field = (char *) parser->options + option->offset;
 
-    if (option->is_waiting)
-        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_NOT_YET,
-                          "%s: --%s is not there yet", parser->command->name, option->name);
     switch (option->kind) {
     case KVSS_OPTION_FLAG:
         *(bool *) field = true;
@@ -303,8 +300,7 @@ append_options(GString *text, const KvssOption *options)
         g_autofree char *letter = options->letter ? g_strdup_printf("-%c, ", options->letter)
                                                   : g_strdup("    ");
 
-        g_string_append_printf(text, "  %s%-22s %s%s\n", letter, long_form, options->help,
-                               options->is_waiting ? " (not there yet)" : "");
+        g_string_append_printf(text, "  %s%-22s %s\n", letter, long_form, options->help);
     }
 }
 

@@ -53,7 +53,6 @@ typedef struct {
     size_t offset;        /* of the field in KvssOptions */
     const char *argument; /* "DIR", for the help; NULL for flags */
     const char *help;
-    bool is_waiting;      /* known, but not there yet */
 } KvssOption;
 
 /** One command. The table ends with a NULL name. */

@@ -156,7 +156,6 @@ part_write(Export *export, GError **error)
         .format = options->format,
         .socket = socket,
         .export_name = options->disk->target,
-        .is_blank = true,
         .progress = options->progress,
         .data = options->progress_data,
         .cancellable = options->cancellable,

@@ -146,7 +146,6 @@ disk_copy(Work *work, const PlanDisk *disk, KvssSource *source, KvssCopyStats *s
         .export_name = disk->disk->target,
         .socket = socket,
         .keeps_room = disk->keeps_room,
-        .is_blank = !disk->is_block,
         .serving = work_journal_server,
         .progress = work_tell_progress,
         .data = work,

@@ -24,7 +24,7 @@ static bool
 image_copy(const ImageWrite *image, KvssSource *source, KvssCopyStats *out_stats, GError **error)
 {
     g_autoptr(KvssSink) sink = kvss_nbd_sink_new(image->socket, image->export_name, source->size,
-                                                 image->is_blank, error);
+                                                 true, error);
 
     return sink
         && kvss_copy(source, sink, image->progress, image->data, image->cancellable, out_stats,
@@ -47,7 +47,7 @@ image_write(const ImageWrite *image, KvssSource *source, KvssCopyStats *out_stat
 {
     g_autoptr(KvssImageServer) server = NULL;
 
-    if (image->is_blank && g_str_equal(image->format, "raw"))
+    if (g_str_equal(image->format, "raw"))
         return file_copy(image, source, out_stats, error);
     server = image_serve(image, error);
     return server && (!image->serving || image->serving(server, image->data, error))

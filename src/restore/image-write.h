@@ -20,7 +20,6 @@ typedef struct {
     const char *socket;         /* where to serve it meanwhile: see KvssImageServerOptions */
     const char *export_name;
     bool keeps_room;            /* zeroes written do not become holes */
-    bool is_blank;              /* it reads as zeroes: none need be written */
 
     /* (nullable) The image is served, if it is at all, from here on until image_write() returns. False: do not go on. */
     bool (*serving)(const KvssImageServer *server, gpointer data, GError **error);
