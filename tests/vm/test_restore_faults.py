@@ -7,6 +7,7 @@ import glob
 import itertools
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -203,6 +204,22 @@ class FaultCase(LabCase):
             running.signal(signal.SIGINT)
         else:
             raise ValueError(victims)
+
+    def evidence(self):
+        """Who still works at it, and what its guardian said: for the report of a failure."""
+        seen = [getattr(self, "doctor_said", "")]
+        for path in glob.glob("/var/lib/kvss/guardian.log") + glob.glob("/var/lib/kvss/journals/*.journal"):
+            with contextlib.suppress(OSError), open(path, errors="replace") as file:
+                seen.append("%s:\n%s" % (path, file.read()[-4000:]))
+        for command in (["virsh", "list", "--all"], ["virsh", "domjobinfo", "web"]):
+            with contextlib.suppress(LabError):
+                seen.append(run(*command, timeout=20))
+        for path in glob.glob("/proc/[0-9]*/comm"):
+            pid = int(path.split("/")[2])
+            if shutil.which("gdb") and command_of(pid) in ("kvss-guardian", "libvirtd"):
+                with contextlib.suppress(LabError):
+                    seen.append(run("gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt", timeout=60))
+        return "\n".join(str(each) for each in seen)
 
     def recover(self, kill_at=None):
         """Doctor; with kill_at, one that is killed at that step of its own, and another one."""
@@ -448,7 +465,7 @@ class KilledAtEveryStep(FaultCase):
                 try:
                     is_there = self.killed_at_step(number, victims, state, kill_at)
                 except BaseException:
-                    print("FAILED step %d (%s), %s killed; %s" % (number, state, victims, getattr(self, "doctor_said", "")),
+                    print("FAILED step %d (%s), %s killed; %s" % (number, state, victims, self.evidence()),
                           file=sys.stderr, flush=True)
                     is_there = number < 80
                     self.make_anew()
@@ -524,7 +541,7 @@ class KilledAtRandom(FaultCase):
                 try:
                     told = self.round(number, seconds)
                 except BaseException as error:
-                    print("FAILED seed %s round %d: %s\n%s" % (SEED, number, error, getattr(self, "doctor_said", "")),
+                    print("FAILED seed %s round %d: %s\n%s" % (SEED, number, error, self.evidence()),
                           file=sys.stderr, flush=True)
                     self.make_anew()
                     raise
