@@ -49,6 +49,7 @@ typedef struct {
     int listening;    /* its file 3: a listening socket, told as systemd tells it (LISTEN_FDS) */
     const int *files; /* open files that become its 4, 5, ... */
     size_t n_files;
+    bool ends_politely; /* when we die it is asked to end, and not killed: it has something to put away */
 } KvssProcessSetup;
 
 /** The same for a server that gets its socket and other open files from us; they stay ours, too. */

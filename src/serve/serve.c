@@ -139,6 +139,7 @@ serve_start(Serve *serve, GError **error)
         .variables = variables,
         .listening = kvss_socket_fd(serve->socket),
         .n_files = 2,
+        .ends_politely = true,
     };
     bool ok;
 

@@ -244,6 +244,7 @@ static void
 test_owner_dies(void)
 {
     g_autofree char *image = in_folder("image");
+    g_autofree char *socket = in_folder("s"), *pid_file = in_folder("s.pid");
     int pipe_fds[2];
     pid_t owner, server_pid = 0;
 
@@ -269,6 +270,9 @@ test_owner_dies(void)
     g_assert_cmpint(errno, ==, ESRCH);
     (void) close(pipe_fds[0]);
     (void) close(pipe_fds[1]);
+    /* It was killed, too: the folder goes with the journal of its owner. */
+    (void) g_remove(socket);
+    (void) g_remove(pid_file);
     (void) g_remove(image);
 }
 
