@@ -235,11 +235,13 @@ kvss_act_undo_undefine(JsonObject *details, KvssHost *host, unsigned patience_s,
 {
     g_autoptr(KvssDomain) present = NULL;
 
-    if (!kvss_act_check_whole(details, error) || !find_by_uuid(details, host, &present, error))
+    /* The new VM may have been registered after that was undone: libvirt had not got to it. */
+    if (!kvss_act_check_whole(details, error)
+        || !kvss_act_undo_define(details, host, patience_s, error)
+        || !find_by_uuid(details, host, &present, error))
         return false;
-    if (present) /* was not undefined yet, or is registered again */
-        return check_gone(present, details, error);
-    return define_old(details, host, error);
+    return present /* was not undefined yet, or is registered again */
+        || define_old(details, host, error);
 }
 
 bool

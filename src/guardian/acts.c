@@ -406,6 +406,12 @@ kvss_act_urgency(const KvssAct *act)
 }
 
 bool
+kvss_act_is_felt(const KvssAct *act)
+{
+    return act->kind == KVSS_ACT_FREEZE || act->kind == KVSS_ACT_STILL || act->kind == KVSS_ACT_JOB;
+}
+
+bool
 kvss_act_is_apart(const KvssAct *act)
 {
     return act->kind == KVSS_ACT_PROGRAM && !kvss_act_is_last(act) && !kvss_act_is_stop(act);

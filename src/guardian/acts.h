@@ -54,6 +54,8 @@ char *kvss_act_describe(const KvssAct *act);
 
 /** 0 is undone first. */
 unsigned kvss_act_urgency(const KvssAct *act);
+/** True if a guest feels it while it stands: it is frozen, stands still, or writes more slowly. */
+bool kvss_act_is_felt(const KvssAct *act);
 /**
  * True if the undo is somebody else's program, which takes as long as it likes: it is
  * undone beside the others, and nobody waits for it. Not in a restore: see is_last.

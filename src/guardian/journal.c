@@ -368,6 +368,15 @@ content_add_line(KvssJournalContent *content, JsonObject *line, GError **error)
     return true;
 }
 
+bool
+kvss_journal_needs_host(const KvssJournalContent *content)
+{
+    for (guint i = 0; i < content->open->len; i++)
+        if (kvss_act_needs_host(g_ptr_array_index(content->open, i)))
+            return true;
+    return false;
+}
+
 static char *
 journal_read_text(KvssJournal *journal, GError **error)
 {
@@ -557,6 +566,32 @@ kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s, GHa
         }
     }
     return all;
+}
+
+/* Nothing is ended: kvss_journal_undo() looks again. */
+static void
+relieve_guests(const KvssJournalContent *content, KvssHost *host, unsigned patience_s)
+{
+    for (guint i = 0; i < content->open->len; i++) {
+        const KvssAct *act = g_ptr_array_index(content->open, i);
+        g_autoptr(GError) problem = NULL;
+
+        if (kvss_act_is_felt(act) && !kvss_act_undo(act, host, patience_s, &problem))
+            g_debug("%s", problem->message);
+    }
+}
+
+void
+kvss_journal_settle(KvssJournal *journal, KvssHost *host, unsigned patience_s)
+{
+    g_auto(KvssJournalContent) content = { 0 };
+
+    if (!host || !kvss_journal_read(journal, &content, NULL) || !kvss_journal_needs_host(&content))
+        return;
+    g_ptr_array_sort(content.open, compare_urgency);
+    if (!content.is_forward)
+        relieve_guests(&content, host, patience_s);
+    kvss_host_settle(host);
 }
 
 /* ---- acts apart ---- */

@@ -82,6 +82,9 @@ bool kvss_journal_read(KvssJournal *journal, KvssJournalContent *out, GError **e
 void kvss_journal_content_clear(KvssJournalContent *content);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KvssJournalContent, kvss_journal_content_clear)
 
+/** True if one of the open acts needs libvirt. */
+bool kvss_journal_needs_host(const KvssJournalContent *content);
+
 /** The member "time" of a header or of an act's details, since 1970; 0: not told. */
 gint64 kvss_journal_time(JsonObject *object);
 
@@ -117,6 +120,17 @@ typedef void (*KvssUndoTold)(const KvssAct *act, bool forward, const GError *pro
 bool kvss_journal_undo(KvssJournal *journal, KvssHost *host, unsigned patience_s,
                        GHashTable *skip, KvssUndoTold told, gpointer data, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_journal_settle:
+ * @host: (nullable) then nothing is done
+ *
+ * Before the first kvss_journal_undo() for a process that has died: what it asked libvirt
+ * for last may be carried out only now, and after the undo nobody would look again. Guests
+ * do not wait: what they feel is undone at once, and is looked at again by the undo. Blocks:
+ * about a second, longer for guests that do not answer; see kvss_host_settle().
+ */
+void kvss_journal_settle(KvssJournal *journal, KvssHost *host, unsigned patience_s);
 
 typedef struct KvssApart KvssApart;
 

@@ -128,6 +128,7 @@ recover_all(Guardian *guardian)
 {
     gint64 deadline_us = g_get_monotonic_time() + PATIENCE_US;
     g_autoptr(GError) error = NULL;
+    bool is_settled = false;
 
     for (;;) {
         /* First: libvirtd may be restarting, and a guest may not answer. */
@@ -135,6 +136,9 @@ recover_all(Guardian *guardian)
         KvssHost *host = usable_host(guardian, g_get_monotonic_time() + CONNECT_LIMIT_US);
         bool ok;
 
+        if (!is_settled)
+            kvss_journal_settle(guardian->journal, host, TRY_S);
+        is_settled = host != NULL;
         g_clear_error(&error);
         ok = kvss_journal_undo(guardian->journal, host, TRY_S, NULL, tell, NULL, &error);
         if (kvss_apart_wait(apart, ok ? &error : NULL) && ok)

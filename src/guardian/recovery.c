@@ -59,16 +59,6 @@ tell(const KvssAct *act, bool forward, const GError *problem, gpointer data)
         g_ptr_array_add(report->undone, g_strdup(what));
 }
 
-static bool
-needs_host(const KvssJournalContent *content)
-{
-    for (guint i = 0; i < content->open->len; i++) {
-        if (kvss_act_needs_host(g_ptr_array_index(content->open, i)))
-            return true;
-    }
-    return false;
-}
-
 static void
 list_only(const KvssJournalContent *content, KvssRecoveryReport *report)
 {
@@ -103,9 +93,10 @@ recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GErr
     }
     /* First: libvirt may let us wait. */
     apart = kvss_journal_start_apart(journal, NULL, tell, report);
-    if (needs_host(&content))
+    if (kvss_journal_needs_host(&content))
         host = kvss_host_open(content.uri ? content.uri : "qemu:///system", &problem);
     g_clear_error(&problem);
+    kvss_journal_settle(journal, host, PATIENCE_S);
     ok = kvss_journal_undo(journal, host, PATIENCE_S, NULL, tell, report, &problem);
     ok = kvss_apart_wait(apart, NULL) && ok;
     return !ok || kvss_journal_remove(journal, error);

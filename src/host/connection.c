@@ -200,6 +200,20 @@ kvss_host_free(KvssHost *host)
     g_free(host);
 }
 
+/* The daemon's thread that has the request may have to wait for a processor. */
+#define SETTLE_US G_USEC_PER_SEC
+
+void
+kvss_host_settle(KvssHost *host)
+{
+    unsigned long version;
+
+    if (host->is_embedded || g_str_has_prefix(host->uri, "test:"))
+        return;
+    (void) virConnectGetLibVersion(host->connection, &version);
+    g_usleep(SETTLE_US);
+}
+
 const char *
 kvss_host_uri(const KvssHost *host)
 {

@@ -47,6 +47,16 @@ char *kvss_host_images_folder(KvssHost *host);
 /** The shared connection, borrowed. For calls in one thread at a time that do not block long. */
 virConnectPtr kvss_host_connection(KvssHost *host);
 
+/**
+ * kvss_host_settle:
+ *
+ * libvirt carries out what a process has asked for although that process died meanwhile.
+ * After this such a request has been carried out, or its work is to be seen as a job of its
+ * domain: the daemon has answered a question of ours, which came later, and was given a
+ * second more. Without a daemon there is nothing to wait for. Blocks.
+ */
+void kvss_host_settle(KvssHost *host);
+
 /** A connection of one's own: close with virConnectClose. Embedded: a reference to the shared one. */
 virConnectPtr kvss_host_new_connection(KvssHost *host, GError **error);
 

@@ -300,30 +300,58 @@ test_undo_twice(Fixture *f, gconstpointer data)
     finish(f);
 }
 
-/* While the new VM is registered, the old one is neither registered over it nor started. */
-static void
-test_undo_refuses(Fixture *f, gconstpointer data)
+/* The new VM is registered, and no act says so any more. */
+static JsonObject *
+new_vm(Fixture *f)
 {
     g_autofree char *xml = definition(f, "new");
     g_autofree char *marked
         = kvss_definition_correct(xml, f->component, NULL, ID, NULL, NULL);
     virDomainPtr domain = virDomainDefineXML(kvss_host_connection(f->host), marked);
-    static const KvssActKind kinds[] = { KVSS_ACT_UNDEFINE, KVSS_ACT_STOP };
+    JsonObject *details = json_object_new();
 
     g_assert_nonnull(domain);
     (void) virDomainFree(domain);
-    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        g_autoptr(JsonObject) details = json_object_new();
-        KvssAct act = { 1, kinds[i], details };
-        g_autoptr(GError) error = NULL;
+    json_object_set_string_member(details, "uuid", UUID);
+    json_object_set_string_member(details, "name", "web");
+    json_object_set_string_member(details, "run", ID);
+    return details;
+}
 
-        json_object_set_string_member(details, "uuid", UUID);
-        json_object_set_string_member(details, "name", "web");
-        json_object_set_string_member(details, "run", ID);
-        json_object_set_string_member(details, "xml", xml);
-        g_assert_false(kvss_act_undo(&act, f->host, 1, &error));
-        g_assert_error(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_STATE);
+/* Nothing of the old one is started then. */
+static void
+test_undo_refuses(Fixture *f, gconstpointer data)
+{
+    g_autoptr(JsonObject) details = new_vm(f);
+    KvssAct act = { 1, KVSS_ACT_STOP, details };
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(kvss_act_undo(&act, f->host, 1, &error));
+    g_assert_error(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_STATE);
+    finish(f);
+}
+
+/* libvirt had not got to it when its own act was undone: the old one comes in its place all the same. */
+static void
+test_late_definition(Fixture *f, gconstpointer data)
+{
+    g_autoptr(JsonObject) details = new_vm(f);
+    g_autofree char *old = definition(f, "old"), *there = NULL;
+    KvssAct act = { 1, KVSS_ACT_UNDEFINE, details };
+    g_autoptr(GError) error = NULL;
+    virDomainPtr domain;
+
+    json_object_set_string_member(details, "xml", old);
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(kvss_act_undo(&act, f->host, 1, &error));
+        g_assert_no_error(error);
     }
+    domain = virDomainLookupByUUIDString(kvss_host_connection(f->host), UUID);
+    g_assert_nonnull(domain);
+    there = virDomainGetXMLDesc(domain, 0);
+    g_assert_null(strstr(there, KVSS_RESTORE_MARK_URI));
+    g_assert_nonnull(strstr(there, "old"));
+    (void) virDomainFree(domain);
     finish(f);
 }
 
@@ -347,5 +375,6 @@ main(int argc, char **argv)
     TEST("/restore-steps/foreign-file", NULL, test_foreign_file);
     TEST("/restore-steps/undo-twice", NULL, test_undo_twice);
     TEST("/restore-steps/undo-refuses", NULL, test_undo_refuses);
+    TEST("/restore-steps/late-definition", NULL, test_late_definition);
     return g_test_run();
 }
