@@ -13,7 +13,8 @@
 
 /* A guest that does not answer is not waited for: the report names it. */
 #define PATIENCE_S 10
-#define POLL_INTERVAL_US (100 * 1000)
+#define POLL_INTERVAL_US (50 * 1000)
+#define SEEMS_ALIVE_US (200 * 1000)
 
 void
 kvss_recovery_report_clear(KvssRecoveryReport *report)
@@ -32,14 +33,21 @@ is_alive(const char *journal_path)
     return kvss_journal_is_held(alive);
 }
 
-/* True once nobody holds the journal; a live run, which may not hold it yet, is not waited for. */
+/*
+ * True once nobody holds the journal; a live run, which may not hold it yet, is not waited
+ * for. A run that was killed while it started a program seems alive until that program, which
+ * has a copy of all it had open, is one of its own or ends as well.
+ */
 static bool
 wait_for_guardian(const char *path, unsigned wait_s)
 {
-    gint64 deadline_us = g_get_monotonic_time() + (gint64) wait_s * G_USEC_PER_SEC;
+    gint64 begin_us = g_get_monotonic_time();
+    gint64 deadline_us = begin_us + (gint64) wait_s * G_USEC_PER_SEC;
 
     while (kvss_journal_is_held(path)) {
-        if (is_alive(path) || g_get_monotonic_time() > deadline_us)
+        gint64 now_us = g_get_monotonic_time();
+
+        if (now_us > deadline_us || (is_alive(path) && now_us > begin_us + SEEMS_ALIVE_US))
             return false;
         g_usleep(POLL_INTERVAL_US);
     }
