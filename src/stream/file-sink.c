@@ -1,5 +1,5 @@
 /*
- * file-sink.c - a new local file as a sink
+ * file-sink.c - an open local file, or block device, as a sink
  */
 #include "base/fd.h"
 #include "stream/sink.h"
@@ -10,6 +10,9 @@
 
 /* Shorter runs of zeroes inside data are written: a hole each would cut the file to pieces. */
 #define BLOCK_LENGTH (64u * 1024)
+/* What is there already may begin and end anywhere. */
+#define SECTOR_LENGTH 512u
+#define ZERO_LENGTH (1024u * 1024)
 
 typedef struct {
     KvssSink sink;
@@ -21,16 +24,53 @@ static bool
 file_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
 {
     FileSink *self = (FileSink *) sink;
+
+    if (kvss_pwrite_exact(self->fd, buffer, length, offset, error))
+        return true;
+    g_prefix_error(error, "%s: ", self->path);
+    return false;
+}
+
+static bool
+write_zeroes(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    g_autofree uint8_t *zeroes = g_malloc0(MIN(length, ZERO_LENGTH));
+
+    while (length > 0) {
+        size_t n = MIN(length, ZERO_LENGTH);
+
+        if (!file_write(sink, offset, zeroes, n, error))
+            return false;
+        offset += n;
+        length -= n;
+    }
+    return true;
+}
+
+/* There may be a quicker way; not every device knows one. */
+static bool
+file_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    FileSink *self = (FileSink *) sink;
+
+    return fallocate(self->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t) offset,
+                     (off_t) length) == 0
+        || write_zeroes(sink, offset, length, error);
+}
+
+/* ---- one that reads as zeroes ---- */
+
+static bool
+blank_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
+{
     const uint8_t *from = buffer;
 
     while (length > 0) {
         bool zero;
         size_t n = kvss_sink_run(from, length, BLOCK_LENGTH, &zero);
 
-        if (!zero && !kvss_pwrite_exact(self->fd, from, n, offset, error)) {
-            g_prefix_error(error, "%s: ", self->path);
+        if (!zero && !file_write(sink, offset, from, n, error))
             return false;
-        }
         from += n;
         offset += n;
         length -= n;
@@ -38,12 +78,13 @@ file_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, G
     return true;
 }
 
-/* It reads as zeroes already. */
 static bool
-file_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+blank_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
 {
     return true;
 }
+
+/* ---- both ---- */
 
 static bool
 file_finish(KvssSink *sink, GError **error)
@@ -70,6 +111,27 @@ static const KvssSinkOps file_ops = {
     .free = file_free,
 };
 
+static const KvssSinkOps blank_ops = {
+    .write = blank_write,
+    .zero = blank_zero,
+    .finish = file_finish,
+    .free = file_free,
+};
+
+KvssSink *
+kvss_sink_new_fd(int fd, const char *path, uint64_t size, bool is_blank)
+{
+    FileSink *self = g_new0(FileSink, 1);
+
+    self->sink.ops = is_blank ? &blank_ops : &file_ops;
+    self->sink.size = size;
+    self->sink.block = is_blank ? BLOCK_LENGTH : SECTOR_LENGTH;
+    self->sink.is_parallel = true;
+    self->path = g_strdup(path);
+    self->fd = fd;
+    return &self->sink;
+}
+
 /* As large as the content, or it would be cut; larger where an image ends on a sector. */
 static bool
 check_size(int fd, const char *path, uint64_t size, GError **error)
@@ -88,7 +150,6 @@ KvssSink *
 kvss_sink_new_file(const char *path, uint64_t size, GError **error)
 {
     kvss_autofd int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-    FileSink *self;
 
     if (fd < 0) {
         kvss_throw_errno(error, errno, "open %s", path);
@@ -96,12 +157,5 @@ kvss_sink_new_file(const char *path, uint64_t size, GError **error)
     }
     if (!check_size(fd, path, size, error))
         return NULL;
-    self = g_new0(FileSink, 1);
-    self->sink.ops = &file_ops;
-    self->sink.size = size;
-    self->sink.block = BLOCK_LENGTH;
-    self->sink.is_parallel = true;
-    self->path = g_strdup(path);
-    self->fd = kvss_fd_steal(&fd);
-    return &self->sink;
+    return kvss_sink_new_fd(kvss_fd_steal(&fd), path, size, true);
 }

@@ -44,6 +44,16 @@ void kvss_sink_free(KvssSink *sink);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSink, kvss_sink_free)
 
 /**
+ * kvss_sink_new_fd:
+ * @fd: a regular file or block device, open for writing, of at least @size bytes; taken over
+ * @path: for messages
+ * @is_blank: it reads as zeroes: none are written, and it stays as sparse as it is
+ *
+ * finish() syncs it. Parallel. What lies behind @size stays as it is.
+ */
+KvssSink *kvss_sink_new_fd(int fd, const char *path, uint64_t size, bool is_blank);
+
+/**
  * kvss_sink_new_file:
  * @path: a regular file of at least @size bytes that reads as zeroes; no link is followed
  *
