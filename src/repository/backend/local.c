@@ -508,12 +508,14 @@ kvss_backend_open_local(const char *path, GError **error)
 
     if (root < 0) {
         kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING,
-                   "repository %s: %s", path, g_strerror(errno));
+                   "repository %s: %s%s", path, g_strerror(errno),
+                   errno == ENOENT ? "; is it mounted? 'kvss init' makes a new one" : "");
         return NULL;
     }
     if (faccessat(root, "config", R_OK, 0) < 0) {
         kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING,
-                   errno == ENOENT ? "%s is not a repository: it has no config file (%s)"
+                   errno == ENOENT ? "%s is not a repository: it has no config file (%s); 'kvss "
+                                     "init' makes a new one"
                                    : "repository %s: config: %s",
                    path, g_strerror(errno));
         return NULL;
