@@ -55,6 +55,33 @@ wait_for_guardian(const char *path, unsigned wait_s)
 }
 
 static void
+list_only(const KvssJournalContent *content, KvssRecoveryReport *report)
+{
+    for (guint i = 0; i < content->open->len; i++)
+        g_ptr_array_add(report->found, kvss_act_describe(g_ptr_array_index(content->open, i)));
+}
+
+/*
+ * A guardian tries for minutes: whoever waits for it must not take the VM for whole. Only what
+ * the journal says is told, nothing of it is touched.
+ */
+static void
+tell_guardian_at_work(const char *path, const char *state_dir, KvssRecoveryReport *report)
+{
+    g_autoptr(KvssJournal) journal = kvss_journal_open_look(path, NULL);
+    g_auto(KvssJournalContent) content = { 0 };
+
+    if (!journal || !kvss_journal_read(journal, &content, NULL))
+        return;
+    list_only(&content, report);
+    g_ptr_array_add(report->left,
+                    g_strdup_printf("an interrupted %s is still being undone by its guardian: "
+                                    "%s/guardian.log says what keeps it; 'kvss doctor' goes on "
+                                    "when it has given up",
+                                    content.purpose ? content.purpose : "run", state_dir));
+}
+
+static void
 tell(const KvssAct *act, bool forward, const GError *problem, gpointer data)
 {
     KvssRecoveryReport *report = data;
@@ -65,13 +92,6 @@ tell(const KvssAct *act, bool forward, const GError *problem, gpointer data)
         g_ptr_array_add(report->left, g_strdup_printf("%s: %s", what, problem->message));
     else
         g_ptr_array_add(report->undone, g_strdup(what));
-}
-
-static void
-list_only(const KvssJournalContent *content, KvssRecoveryReport *report)
-{
-    for (guint i = 0; i < content->open->len; i++)
-        g_ptr_array_add(report->found, kvss_act_describe(g_ptr_array_index(content->open, i)));
 }
 
 /* Decided by a guardian, which has nobody to tell. */
@@ -112,12 +132,16 @@ recover_journal(const char *path, bool dry_run, KvssRecoveryReport *report, GErr
 
 /* One journal's trouble must not keep the others from being looked at. */
 static void
-recover_one(const char *path, bool dry_run, unsigned wait_s, KvssRecoveryReport *report)
+recover_one(const char *path, const char *state_dir, bool dry_run, unsigned wait_s,
+            KvssRecoveryReport *report)
 {
     g_autoptr(GError) problem = NULL;
 
     if (!wait_for_guardian(path, wait_s)) {
-        report->alive++;
+        if (wait_s == 0 || is_alive(path))
+            report->alive++;
+        else
+            tell_guardian_at_work(path, state_dir, report);
         return;
     }
     if (!recover_journal(path, dry_run, report, &problem)) {
@@ -168,7 +192,7 @@ kvss_recovery_run(const char *state_dir, bool dry_run, unsigned wait_s,
         g_autofree char *path = g_build_filename(folder, name, NULL);
 
         if (g_str_has_suffix(name, ".journal"))
-            recover_one(path, dry_run, wait_s, out_report);
+            recover_one(path, state_dir, dry_run, wait_s, out_report);
         else if (g_str_has_suffix(name, ".alive") && !dry_run)
             remove_stale_sign(path);
     }

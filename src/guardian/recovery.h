@@ -28,7 +28,8 @@ void kvss_recovery_report_clear(KvssRecoveryReport *report);
  * @wait_s: how long to wait for a guardian that is cleaning up after a dead run
  *
  * For every journal whose lock is free: undoes its open acts, removes it. A run
- * whose lock is held is alive, or its guardian is at work.
+ * whose lock is held is alive, or its guardian is at work: one that does not get done
+ * within @wait_s (0: none is waited for, all count as alive) is among what is left.
  * Errors: could not look. What could not be undone is in the report, not an error.
  */
 bool kvss_recovery_run(const char *state_dir, bool dry_run, unsigned wait_s,

@@ -309,6 +309,27 @@ test_recovery_leaves_the_living(Fixture *f, gconstpointer data)
     g_assert_true(kvss_run_finish(run, &error));
 }
 
+/* Nobody may take for whole what a guardian does not get undone. */
+static void
+test_recovery_tells_of_a_guardian_at_work(Fixture *f, gconstpointer data)
+{
+    g_autofree char *made = leave_dead_run(f);
+    g_autofree char *path = journal_path(f);
+    g_autoptr(KvssJournal) guardian = kvss_journal_open_dead(path, NULL);
+    g_autoptr(GError) error = NULL;
+    KvssRecoveryReport report;
+
+    g_assert_nonnull(guardian);
+    g_assert_true(kvss_recovery_run(f->state, false, 1, &report, &error));
+    g_assert_cmpuint(report.alive, ==, 0);
+    g_assert_cmpuint(report.found->len, ==, 2);
+    g_assert_cmpuint(report.undone->len, ==, 0);
+    g_assert_cmpuint(report.left->len, ==, 1);
+    g_assert_nonnull(strstr(g_ptr_array_index(report.left, 0), "guardian.log"));
+    g_assert_true(exists(made));
+    kvss_recovery_report_clear(&report);
+}
+
 static void
 append(const char *path, const char *text)
 {
@@ -859,6 +880,7 @@ main(int argc, char **argv)
     ADD("death", test_death);
     ADD("recovery", test_recovery);
     ADD("recovery-leaves-the-living", test_recovery_leaves_the_living);
+    ADD("recovery-tells-of-a-guardian-at-work", test_recovery_tells_of_a_guardian_at_work);
     ADD("stack-of-a-vm", test_stack_of_a_vm);
     ADD("program", test_program);
     ADD("program-limit", test_program_limit);
