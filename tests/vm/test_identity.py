@@ -8,7 +8,7 @@ import uuid
 
 from kvsslab import Disk, Events, LabCase, LabError, files_below, run, virsh, wait_until
 from test_guardian import GuardianCase
-from test_restore_kinds import FIRMWARE, TPM, FirmwareGuest, Tpm, needs
+from test_restore_kinds import FIRMWARE, needs, start_firmware_guest
 
 NIC = "<interface type='%s'><mac address='%s'/><source %s='%s'/><model type='virtio'/></interface>"
 
@@ -173,13 +173,7 @@ class CopyWithFirmware(LabCase):
     def make(cls):
         needs(FIRMWARE, "/usr/bin/swtpm")
         super().make()
-        cls.vm = FirmwareGuest(cls.lab, "efi", devices=TPM, memory_mib=256)
-        cls.lab.guests.append(cls.vm)
-        cls.vm.define()
-        cls.vm.start(wait=False)
-        cls.vm.wait_ready(timeout=120)
-        cls.tpm = Tpm(cls.vm)
-        cls.tpm.store(b"what the TPM keeps")
+        cls.vm, cls.tpm = start_firmware_guest(cls.lab)
         cls.known = cls.secret(cls.vm)
         cls.saved = cls.kvss("backup", "efi", "--method", "saved-state")
 

@@ -379,6 +379,18 @@ class FirmwareGuest(Guest):
         return "/var/lib/libvirt/swtpm/%s/tpm2/tpm2-00.permall" % self.uuid
 
 
+def start_firmware_guest(lab):
+    """(guest, its TPM, which keeps something)."""
+    guest = FirmwareGuest(lab, "efi", devices=TPM, memory_mib=256)
+    lab.guests.append(guest)
+    guest.define()
+    guest.start(wait=False)
+    guest.wait_ready(timeout=120)
+    tpm = Tpm(guest)
+    tpm.store(b"what the TPM keeps")
+    return guest, tpm
+
+
 def needs(*paths):
     for path in paths:
         if not os.path.exists(path):
@@ -393,13 +405,7 @@ class Uefi(KindCase):
     def make(cls):
         needs(FIRMWARE, "/usr/bin/swtpm")
         super().make()
-        cls.vm = FirmwareGuest(cls.lab, "efi", devices=TPM, memory_mib=256)
-        cls.lab.guests.append(cls.vm)
-        cls.vm.define()
-        cls.vm.start(wait=False)
-        cls.vm.wait_ready(timeout=120)
-        cls.tpm = Tpm(cls.vm)
-        cls.tpm.store(b"what the TPM keeps")
+        cls.vm, cls.tpm = start_firmware_guest(cls.lab)
         cls.known = cls.secret(cls.vm)
         cls.first = cls.kvss("backup", "efi")
         cls.saved = cls.kvss("backup", "efi", "--method", "saved-state")
