@@ -39,6 +39,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssIndexTable, kvss_index_table_free)
 KvssIndexTable *kvss_index_table_build(const GByteArray *index_ids, const GByteArray *pack_ids,
                                        GArray *entries);
 
+/** The table of a loaded index, or NULL; borrowed, and only until the next load. */
+const KvssIndexTable *kvss_index_table_of(const KvssIndex *index);
+
 /** Maps @path and checks it; NULL when it is absent or not what it should be. */
 KvssIndexTable *kvss_index_table_map(const char *path);
 

@@ -324,6 +324,12 @@ kvss_index_drop_claims(KvssIndex *index)
     g_atomic_int_set(&index->has_claims, 0);
 }
 
+const KvssIndexTable *
+kvss_index_table_of(const KvssIndex *index)
+{
+    return index->table;
+}
+
 /* ---- for verify ---- */
 
 size_t

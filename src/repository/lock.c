@@ -7,6 +7,8 @@
 #include "repository/repository-private.h"
 #include "repository/timestamp.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,10 +22,14 @@
 /* A refresh that failed is tried again after this. */
 #define RETRY_US (30 * G_USEC_PER_SEC)
 
+/* restic's pause before the second look, for storage that shows new files late. */
+#define SHOWS_LATE_US (200 * 1000)
+
 struct KvssLock {
     KvssBackend *backend;    /* borrowed */
     KvssCodecPool *codecs;   /* borrowed */
     KvssLockNote *note;
+    bool is_exclusive;
 
     GMutex mutex;            /* guards what follows */
     GCond wake;
@@ -87,13 +93,14 @@ kvss_lock_record_parse(const void *text, size_t length, KvssLockRecord *out_reco
 }
 
 static GString *
-lock_text(gint64 now_us)
+lock_text(bool is_exclusive, gint64 now_us)
 {
     g_autofree char *time = kvss_time_format(now_us);
     GString *json = g_string_new("{\"time\":");
 
     kvss_json_append_string(json, time);
-    g_string_append(json, ",\"exclusive\":false,\"hostname\":");
+    g_string_append_printf(json, ",\"exclusive\":%s,\"hostname\":",
+                           is_exclusive ? "true" : "false");
     kvss_json_append_string(json, g_get_host_name());
     g_string_append(json, ",\"username\":");
     kvss_json_append_string(json, g_get_user_name());
@@ -111,7 +118,7 @@ static bool
 lock_write(KvssLock *lock, GError **error)
 {
     gint64 now_us = g_get_real_time();
-    g_autoptr(GString) json = lock_text(now_us);
+    g_autoptr(GString) json = lock_text(lock->is_exclusive, now_us);
     g_autoptr(KvssCodec) codec = kvss_codec_take(lock->codecs);
     g_autoptr(GBytes) stored = kvss_codec_seal_document(codec, json->str, json->len);
     char name[KVSS_ID_HEX_LENGTH + 1];
@@ -174,20 +181,34 @@ lock_thread(gpointer data)
 
 /* ---- the others ---- */
 
+/* Is the other a process of this host that is not there any more? Told only: a pid says too little
+ * (containers share names) to pass over a lock for it. */
+static bool
+seems_dead(const KvssLockRecord *record)
+{
+    return g_strcmp0(record->hostname, g_get_host_name()) == 0 && record->pid > 0
+        && record->pid <= G_MAXINT && kill((pid_t) record->pid, 0) < 0 && errno == ESRCH;
+}
+
 static bool
 check_record(KvssLock *lock, const KvssLockRecord *record, GError **error)
 {
     g_autofree char *since = NULL;
 
-    if (!record->is_exclusive || record->time_us < g_get_real_time() - STALE_US)
+    if ((!record->is_exclusive && !lock->is_exclusive)
+        || record->time_us < g_get_real_time() - STALE_US)
         return true;
     since = kvss_time_format(MAX(record->time_us, 0));
     return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED,
                       "repository %s is locked for %s on %s (pid %" G_GUINT64_FORMAT
-                      ") alone since %s: try again when that has ended, or run \"restic unlock\" "
-                      "if it is dead", lock->backend->location,
+                      ")%s since %s: %s", lock->backend->location,
                       record->username ? record->username : "somebody",
-                      record->hostname ? record->hostname : "an unknown host", record->pid, since);
+                      record->hostname ? record->hostname : "an unknown host", record->pid,
+                      record->is_exclusive ? " alone" : "", since,
+                      seems_dead(record)
+                          ? "that process does not run any more, run \"restic unlock\""
+                          : "try again when that has ended (--retry-lock waits for it), or run "
+                            "\"restic unlock\" if it is dead");
 }
 
 static bool
@@ -212,40 +233,55 @@ check_other(KvssLock *lock, const char *name, GError **error)
     return check_record(lock, &record, error);
 }
 
+/* @seen: ids of locks that were not in the way before. A lock file never changes: they are not read again. */
 static bool
-check_others(KvssLock *lock, GError **error)
+check_others(KvssLock *lock, GHashTable *seen, GError **error)
 {
     g_autoptr(GArray) files = kvss_backend_list(lock->backend, KVSS_FILE_LOCK, error);
 
     for (guint i = 0; files && i < files->len; i++) {
+        const uint8_t *id = g_array_index(files, KvssStoredFile, i).id;
         char name[KVSS_ID_HEX_LENGTH + 1];
 
-        kvss_id_to_hex(g_array_index(files, KvssStoredFile, i).id, name);
-        if (!g_str_equal(name, lock->name) && !check_other(lock, name, error))
+        kvss_id_to_hex(id, name);
+        if (g_str_equal(name, lock->name) || g_hash_table_contains(seen, id))
+            continue;
+        if (!check_other(lock, name, error))
             return false;
+        g_hash_table_add(seen, g_memdup2(id, KVSS_ID_LENGTH));
     }
     return files != NULL;
 }
 
 /*
- * Look, write, look again. restic waits 200 ms before the second look, for
- * storage that shows new files late. A local folder shows them at once: either
- * we see the other's lock at the second look, or the other, writing after it,
- * sees ours at its own. So we do not wait.
+ * Look, write, look again: of two that must not be side by side at least the
+ * one that writes later sees the other, and gives way. Storage may show new
+ * files late (objects, network file systems), so we wait before the second look
+ * as restic does. Only a shared lock in a folder does not wait: that is shown at
+ * once where it is local, and elsewhere the one that is exclusive waits.
  */
 static bool
 lock_acquire(KvssLock *lock, GError **error)
 {
-    return check_others(lock, error) && lock_write(lock, error) && check_others(lock, error);
+    g_autoptr(GHashTable) seen
+        = g_hash_table_new_full(kvss_id_hash, kvss_id_same, g_free, NULL);
+
+    if (!check_others(lock, seen, error) || !lock_write(lock, error))
+        return false;
+    if (lock->is_exclusive || strcmp(lock->backend->ops->name, "local") != 0)
+        g_usleep(SHOWS_LATE_US);
+    return check_others(lock, seen, error);
 }
 
 KvssLock *
-kvss_lock_take(KvssBackend *backend, KvssCodecPool *codecs, const char *state_dir, GError **error)
+kvss_lock_take(KvssBackend *backend, KvssCodecPool *codecs, const char *state_dir,
+               bool is_exclusive, GError **error)
 {
     KvssLock *lock = g_new0(KvssLock, 1);
 
     lock->backend = backend;
     lock->codecs = codecs;
+    lock->is_exclusive = is_exclusive;
     g_mutex_init(&lock->mutex);
     g_cond_init(&lock->wake);
     lock->note = kvss_lock_note_new(state_dir, backend->location, error);

@@ -1,10 +1,11 @@
 /*
  * lock.h - our place among those who work on a repository
  *
- * A lock is a file in locks/ that anybody with the key can read. We take
- * restic's shared lock: any number of us, and of restic's own backups, but
- * nobody who removes things. It is written anew every five minutes, since
- * restic takes one that is older than thirty for forgotten.
+ * A lock is a file in locks/ that anybody with the key can read. Who reads or
+ * adds takes restic's shared lock: any number of us, and of restic's own
+ * backups, but nobody who removes things. Who removes takes the exclusive one,
+ * beside which there is nobody. It is written anew every five minutes, since
+ * restic takes one that is older than thirty for forgotten, and so do we.
  *
  * What would remain of a killed process is on record on this host: each lock is
  * noted in STATE_DIR/locks before it is written, in a file that is flock()ed
@@ -21,11 +22,14 @@ typedef struct KvssLock KvssLock;
 
 /**
  * kvss_lock_take:
+ * @is_exclusive: alone, to remove
  *
+ * At once or not at all: when somebody is there who may not be beside us, what
+ * was written of ours is removed again.
  * Errors: LOCKED, naming who, where and since when.
  */
 KvssLock *kvss_lock_take(KvssBackend *backend, KvssCodecPool *codecs, const char *state_dir,
-                         GError **error);
+                         bool is_exclusive, GError **error);
 
 /**
  * kvss_lock_check:

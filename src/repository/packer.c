@@ -20,6 +20,7 @@
 
 struct KvssPacker {
     KvssRepository *repository; /* borrowed */
+    bool leaves_lookup;         /* new packs are not told to the index in memory */
 
     GMutex lock;            /* guards what follows */
     GCond changed;
@@ -33,6 +34,7 @@ struct KvssPacker {
     GThread *finisher;
     GArray *unindexed;      /* KvssIndexedPack: the finisher's; others only when it rests */
     guint n_unindexed_blobs;
+    unsigned n_indexes;     /* files written */
     gint64 indexed_us;      /* monotonic */
 };
 
@@ -83,6 +85,7 @@ write_index(KvssPacker *packer, GError **error)
         return false;
     g_array_set_size(packer->unindexed, 0);
     packer->n_unindexed_blobs = 0;
+    packer->n_indexes++;
     return true;
 }
 
@@ -107,9 +110,10 @@ finish_pack(KvssPacker *packer, KvssPack *pack, GError **error)
 
     if (!kvss_pack_finish(pack, codec, &indexed, &header_length, error))
         return false;
-    kvss_index_add_pack(repository->index, indexed.id,
-                        (const KvssPackEntry *) (void *) indexed.entries->data,
-                        indexed.entries->len);
+    if (!packer->leaves_lookup)
+        kvss_index_add_pack(repository->index, indexed.id,
+                            (const KvssPackEntry *) (void *) indexed.entries->data,
+                            indexed.entries->len);
     packer->n_unindexed_blobs += indexed.entries->len;
     g_array_append_val(packer->unindexed, indexed);
 
@@ -182,6 +186,18 @@ kvss_packer_new(KvssRepository *repository)
     packer->indexed_us = g_get_monotonic_time();
     packer->finisher = g_thread_new("packs", finisher_thread, packer);
     return packer;
+}
+
+void
+kvss_packer_leave_lookup(KvssPacker *packer)
+{
+    packer->leaves_lookup = true;
+}
+
+unsigned
+kvss_packer_indexes(const KvssPacker *packer)
+{
+    return packer->n_indexes;
 }
 
 /* An open pack that is this thread's until it gives it back. */

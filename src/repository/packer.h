@@ -17,6 +17,12 @@ typedef struct KvssPacker KvssPacker;
 KvssPacker *kvss_packer_new(KvssRepository *repository);
 
 /**
+ * Before the first add: its blobs are not to be found in this run, which saves 100
+ * bytes each. For blobs that are in the index already.
+ */
+void kvss_packer_leave_lookup(KvssPacker *packer);
+
+/**
  * kvss_packer_add:
  *
  * Stores one blob, claimed before. It can be found when its pack is complete.
@@ -25,6 +31,9 @@ KvssPacker *kvss_packer_new(KvssRepository *repository);
  */
 bool kvss_packer_add(KvssPacker *packer, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
                      const KvssSealedBlob *blob, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Index files written so far. Only after a flush. */
+unsigned kvss_packer_indexes(const KvssPacker *packer);
 
 /** Everything added is in packs that an index file names, all of it durable. */
 bool kvss_packer_flush(KvssPacker *packer, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -12,6 +12,11 @@ G_DEFINE_QUARK(kvss-repository-error-quark, kvss_repository_error)
 
 #define VERSION 2
 
+/* How often somebody else's lock is looked at anew, and how soon a cancel is noticed. */
+#define WAIT_MIN_US G_USEC_PER_SEC
+#define WAIT_MAX_US (10 * G_USEC_PER_SEC)
+#define WAIT_CANCEL_US (G_USEC_PER_SEC / 5)
+
 /* ---- the config file: sealed JSON, never compressed ---- */
 
 static bool
@@ -153,8 +158,10 @@ open_lock(KvssRepository *repository, const char *state_dir, GError **error)
 {
     g_autoptr(GError) local_error = NULL;
 
+    if (!kvss_repository_drop_stale_locks(state_dir, false, NULL, error))
+        return false;
     repository->lock = kvss_lock_take(repository->backend, repository->codecs, state_dir,
-                                      &local_error);
+                                      repository->mode == KVSS_REPOSITORY_REMOVE, &local_error);
     if (repository->lock)
         return true;
     if (repository->mode == KVSS_REPOSITORY_LOOK
@@ -166,10 +173,58 @@ open_lock(KvssRepository *repository, const char *state_dir, GError **error)
     return false;
 }
 
-KvssRepository *
-kvss_repository_open(const char *location, const char *password, KvssRepositoryMode mode,
-                     const char *cache_dir, const char *state_dir, GError **error)
+/*
+ * From one look to the next: longer each time, and a little at random, so that
+ * two who gave way to each other do not do so again.
+ */
+static bool
+pause_before_look(gint64 *pause_us, gint64 end_us, GCancellable *cancellable, GError **error)
 {
+    gint64 pause = *pause_us + g_random_int_range(0, (gint32) (*pause_us / 4));
+    gint64 until = MIN(g_get_monotonic_time() + pause, end_us), left;
+
+    while ((left = until - g_get_monotonic_time()) > 0) {
+        if (!kvss_check_cancelled(cancellable, error))
+            return false;
+        g_usleep((gulong) MIN(left, WAIT_CANCEL_US));
+    }
+    *pause_us = MIN(*pause_us * 2, WAIT_MAX_US);
+    return kvss_check_cancelled(cancellable, error);
+}
+
+/* As open_lock(); while somebody's lock is in the way, again and again within the limit. */
+static bool
+wait_for_lock(KvssRepository *repository, const char *state_dir, const KvssLockWait *wait,
+              GError **error)
+{
+    gint64 end_us = g_get_monotonic_time() + (gint64) wait->limit_ms * 1000;
+    gint64 pause_us = WAIT_MIN_US;
+
+    for (bool is_first = true;; is_first = false) {
+        g_autoptr(GError) trouble = NULL;
+
+        if (open_lock(repository, state_dir, &trouble))
+            return true;
+        if (!g_error_matches(trouble, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED)
+            || g_get_monotonic_time() >= end_us) {
+            g_propagate_error(error, g_steal_pointer(&trouble));
+            return false;
+        }
+        if (is_first && wait->begin)
+            wait->begin(trouble, wait->data);
+        if (!pause_before_look(&pause_us, end_us, wait->cancellable, error)) {
+            g_prefix_error(error, "while waiting for others in the repository: ");
+            return false;
+        }
+    }
+}
+
+KvssRepository *
+kvss_repository_open_patiently(const char *location, const char *password,
+                               KvssRepositoryMode mode, const char *cache_dir,
+                               const char *state_dir, const KvssLockWait *wait, GError **error)
+{
+    static const KvssLockWait not_at_all = { 0 };
     g_autoptr(KvssRepository) repository = g_new0(KvssRepository, 1);
     g_autofree char *cache = NULL;
 
@@ -177,16 +232,23 @@ kvss_repository_open(const char *location, const char *password, KvssRepositoryM
     repository->backend = kvss_backend_open(location, error);
     if (!repository->backend || !open_keys(repository, password, error)
         || !config_read(repository->backend, repository->codecs, repository->id, error)
-        || !kvss_repository_drop_stale_locks(state_dir, false, NULL, error)
-        || !open_lock(repository, state_dir, error))
+        || !wait_for_lock(repository, state_dir, wait ? wait : &not_at_all, error))
         return NULL;
 
-    if (mode == KVSS_REPOSITORY_ADD)
+    if (mode != KVSS_REPOSITORY_LOOK)
         kvss_backend_drop_remains(repository->backend);
     if (cache_dir)
         cache = g_build_filename(cache_dir, repository->id, NULL);
     repository->index = kvss_index_new(repository->backend, repository->codecs, cache);
     return g_steal_pointer(&repository);
+}
+
+KvssRepository *
+kvss_repository_open(const char *location, const char *password, KvssRepositoryMode mode,
+                     const char *cache_dir, const char *state_dir, GError **error)
+{
+    return kvss_repository_open_patiently(location, password, mode, cache_dir, state_dir, NULL,
+                                          error);
 }
 
 void

@@ -40,6 +40,7 @@ typedef struct KvssRepository KvssRepository;
 typedef enum {
     KVSS_REPOSITORY_LOOK, /* read; takes restic's shared lock, written anew while open */
     KVSS_REPOSITORY_ADD,  /* read and add; the same lock */
+    KVSS_REPOSITORY_REMOVE, /* read, add and remove; restic's exclusive lock: alone */
 } KvssRepositoryMode;
 
 #define KVSS_ID_LENGTH 32      /* bytes of a SHA-256 */
@@ -68,9 +69,10 @@ bool kvss_repository_init(const char *location, const char *password, char **out
  * state folder left are removed first: each lock of ours is noted in
  * @state_dir/locks with a file that is flock()ed while its process lives, so
  * that neither pid numbers nor clocks decide. An exclusive lock of somebody
- * else is LOCKED at once, unless it is older than 30 minutes. On a file system
- * mounted read-only LOOK works without a lock. ADD also removes the temporary
- * files of writers that are gone. The index is read when it is first needed.
+ * else, for REMOVE any lock, is LOCKED at once, unless it is older than 30
+ * minutes. On a file system mounted read-only LOOK works without a lock. ADD and
+ * REMOVE also remove the temporary files of writers that are gone. The index is
+ * read when it is first needed.
  *
  * Errors: MISSING, PASSWORD, LOCKED, CORRUPT, FORMAT, UNSUPPORTED, NO_SPACE (a lock is
  * a file), KVSS_IO_ERROR.
@@ -80,6 +82,28 @@ bool kvss_repository_init(const char *location, const char *password, char **out
 KvssRepository *kvss_repository_open(const char *location, const char *password,
                                      KvssRepositoryMode mode, const char *cache_dir,
                                      const char *state_dir, GError **error);
+
+/** How long to wait for those whose lock is in the way. */
+typedef struct {
+    uint64_t limit_ms;           /* 0: not at all */
+    GCancellable *cancellable;   /* (nullable) ends the waiting */
+    void (*begin)(const GError *in_the_way, gpointer data); /* (nullable) once, when it begins */
+    gpointer data;
+} KvssLockWait;
+
+/**
+ * kvss_repository_open_patiently:
+ * @wait: (nullable) NULL: not at all, as kvss_repository_open()
+ *
+ * Like kvss_repository_open(), but looks again after a second, then ever more
+ * rarely down to every 10 seconds, until nobody's lock is in the way or the
+ * limit has passed. Nothing of ours lies in the repository meanwhile.
+ * Errors: also KVSS_IO_ERROR_CANCELLED.
+ */
+KvssRepository *kvss_repository_open_patiently(const char *location, const char *password,
+                                               KvssRepositoryMode mode, const char *cache_dir,
+                                               const char *state_dir, const KvssLockWait *wait,
+                                               GError **error);
 
 /** Unlocks, wipes the keys, frees. Accepts NULL. */
 void kvss_repository_free(KvssRepository *repository);
@@ -293,5 +317,63 @@ typedef struct {
 bool kvss_repository_verify(KvssRepository *repository, char **snapshot_ids,
                             const KvssVerifyOptions *options, KvssVerifyResult *out_result,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* ---- removing ---- */
+
+/**
+ * kvss_repository_remove_snapshot:
+ * @id: 64 hex digits
+ *
+ * The backup does not exist any more when this returns true, and after a crash. What
+ * only it used stays until a prune. @repository must be open with REMOVE.
+ * Errors: NOT_FOUND; LOCKED when our lock was lost meanwhile; KVSS_IO_ERROR.
+ */
+bool kvss_repository_remove_snapshot(KvssRepository *repository, const char *id, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** @step: what is done; @done of @total bytes, 0 of 0 where nothing is counted. Threads: any, one at a time. */
+typedef void (*KvssPruneProgress)(const char *step, uint64_t done, uint64_t total, gpointer data);
+
+typedef struct {
+    bool dry_run;               /* say what would be done: LOOK is enough */
+    const char *const *without; /* (nullable) dry run only: ids of snapshots, as if they were removed */
+    double max_unused_percent;  /* of what stays, rubbish that may stay in packs; below 0: ... */
+    uint64_t max_unused_bytes;  /* ... this many bytes of it */
+    uint64_t max_repack_bytes;  /* bytes that may be written anew; UINT64_MAX: any */
+    KvssPruneProgress progress; /* (nullable) */
+    gpointer data;
+    GCancellable *cancellable;  /* (nullable) */
+} KvssPruneOptions;
+
+/** With dry_run: what it would be. */
+typedef struct {
+    uint64_t snapshots;
+    uint64_t blobs_used, blobs_unused, blobs_duplicate; /* as index files name them */
+    uint64_t packs, bytes;          /* files in data/ before */
+    uint64_t packs_removed;         /* nobody needs anything of them */
+    uint64_t packs_repacked;        /* what is needed of them was written into new ones */
+    uint64_t packs_unknown;         /* no index file names them */
+    uint64_t packs_missing;         /* index files name them, they are not there, nobody needs them */
+    uint64_t bytes_repacked;        /* written anew */
+    uint64_t bytes_freed;           /* what data/ is smaller now */
+    uint64_t bytes_unused;          /* rubbish that stays in packs */
+    uint64_t indexes_removed, indexes_written;
+} KvssPruneResult;
+
+/**
+ * kvss_repository_prune:
+ *
+ * Frees what no snapshot needs. Whatever happens in between, a crash too, every
+ * snapshot is whole at every moment; a prune that was interrupted is completed by
+ * the next. Every blob that is written anew is checked first.
+ *
+ * Memory: the mapped index table, a bit for each of its entries, 48 bytes a pack,
+ * 12 bytes a blob that is written anew, one index file.
+ * Errors: CORRUPT, nothing removed: something that a snapshot needs is missing or
+ * damaged; LOCKED when our lock was lost meanwhile; NO_SPACE; KVSS_IO_ERROR; cancelled.
+ */
+bool kvss_repository_prune(KvssRepository *repository, const KvssPruneOptions *options,
+                           KvssPruneResult *out_result, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 
 G_END_DECLS

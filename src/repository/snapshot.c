@@ -225,3 +225,20 @@ kvss_repository_find_snapshot(KvssRepository *repository, const char *prefix, GE
                    "%u backups have an id that begins with \"%s\": give more of it", n, prefix);
     return NULL;
 }
+
+bool
+kvss_repository_remove_snapshot(KvssRepository *repository, const char *id, GError **error)
+{
+    g_autoptr(GError) local_error = NULL;
+
+    g_return_val_if_fail(repository->mode == KVSS_REPOSITORY_REMOVE, false);
+    if (!kvss_lock_check(repository->lock, error))
+        return false;
+    if (kvss_backend_remove(repository->backend, KVSS_FILE_SNAPSHOT, id, &local_error))
+        return true;
+    if (g_error_matches(local_error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
+        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_NOT_FOUND,
+                          "backup %.8s is not in the repository", id);
+    g_propagate_prefixed_error(error, g_steal_pointer(&local_error), "backup %.8s: ", id);
+    return false;
+}

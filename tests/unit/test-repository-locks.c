@@ -13,7 +13,7 @@
 
 /* A lock as restic would write it, @age_s seconds old. */
 static void
-write_lock(Fixture *f, bool exclusive, gint64 age_s)
+write_lock_of(Fixture *f, bool exclusive, gint64 age_s, const char *host, int pid)
 {
     g_autoptr(KvssBackend) backend = kvss_backend_open(f->location, NULL);
     g_autofree char *time = kvss_time_format(g_get_real_time() - age_s * G_USEC_PER_SEC);
@@ -24,10 +24,17 @@ write_lock(Fixture *f, bool exclusive, gint64 age_s)
 
     g_assert_true(kvss_key_open(backend, FIXTURE_PASSWORD, &key, &error));
     codecs = kvss_codec_pool_new(&key);
-    g_string_printf(json, "{\"time\":\"%s\",\"exclusive\":%s,\"hostname\":\"other\","
-                    "\"username\":\"ann\",\"pid\":4711}", time, exclusive ? "true" : "false");
+    g_string_printf(json, "{\"time\":\"%s\",\"exclusive\":%s,\"hostname\":\"%s\","
+                    "\"username\":\"ann\",\"pid\":%d}", time, exclusive ? "true" : "false",
+                    host, pid);
     g_assert_true(kvss_document_write(backend, codecs, KVSS_FILE_LOCK, json, NULL, &error));
     kvss_codec_pool_free(codecs);
+}
+
+static void
+write_lock(Fixture *f, bool exclusive, gint64 age_s)
+{
+    write_lock_of(f, exclusive, age_s, "other", 4711);
 }
 
 static void
@@ -37,7 +44,7 @@ test_exclusive(void)
     g_autoptr(GError) error = NULL;
 
     write_lock(f, true, 60);
-    for (int mode = KVSS_REPOSITORY_LOOK; mode <= KVSS_REPOSITORY_ADD; mode++) {
+    for (int mode = KVSS_REPOSITORY_LOOK; mode <= KVSS_REPOSITORY_REMOVE; mode++) {
         g_clear_error(&error);
         g_assert_null(kvss_repository_open(f->location, FIXTURE_PASSWORD,
                                            (KvssRepositoryMode) mode, NULL, f->state, &error));
@@ -61,6 +68,144 @@ test_others_that_do_not_matter(void)
     kvss_repository_free(g_steal_pointer(&one));
     kvss_repository_free(g_steal_pointer(&two));
     g_assert_cmpuint(fixture_count(f, "locks"), ==, 2);
+}
+
+/* Who removes is alone: any lock is in the way, but an old one. */
+static void
+test_to_remove(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(KvssRepository) alone = NULL, reader = NULL;
+    g_autoptr(GError) error = NULL;
+
+    write_lock(f, false, 31 * 60);
+    alone = fixture_open(f, KVSS_REPOSITORY_REMOVE);
+    for (int mode = KVSS_REPOSITORY_LOOK; mode <= KVSS_REPOSITORY_REMOVE; mode++) {
+        g_clear_error(&error);
+        g_assert_null(kvss_repository_open(f->location, FIXTURE_PASSWORD,
+                                           (KvssRepositoryMode) mode, NULL, f->state, &error));
+        g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED);
+        g_assert_nonnull(strstr(error->message, "alone since"));
+    }
+    g_assert_cmpuint(fixture_count(f, "locks"), ==, 2);
+    kvss_repository_free(g_steal_pointer(&alone));
+
+    reader = fixture_open(f, KVSS_REPOSITORY_LOOK);
+    g_clear_error(&error);
+    g_assert_null(kvss_repository_open(f->location, FIXTURE_PASSWORD, KVSS_REPOSITORY_REMOVE, NULL,
+                                       f->state, &error));
+    g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED);
+    g_assert_null(strstr(error->message, "alone"));
+    kvss_repository_free(g_steal_pointer(&reader));
+    g_assert_cmpuint(fixture_count(f, "locks"), ==, 1);
+}
+
+/* A process of this host that is gone is named as such; its lock counts all the same. */
+static void
+test_seems_dead(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GError) error = NULL;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(0);
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+    write_lock_of(f, true, 60, g_get_host_name(), pid);
+    g_assert_null(kvss_repository_open(f->location, FIXTURE_PASSWORD, KVSS_REPOSITORY_LOOK, NULL,
+                                       f->state, &error));
+    g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED);
+    g_assert_nonnull(strstr(error->message, "does not run any more"));
+}
+
+static void
+count_begin(const GError *in_the_way, gpointer data)
+{
+    g_assert_error(in_the_way, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED);
+    ++*(unsigned *) data;
+}
+
+static gpointer
+free_soon(gpointer data)
+{
+    g_usleep(1500 * 1000);
+    kvss_repository_free(data);
+    return NULL;
+}
+
+static void
+test_waiting(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(KvssRepository) repository = NULL;
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    unsigned n_begun = 0;
+    KvssLockWait wait = { .limit_ms = 300, .begin = count_begin, .data = &n_begun };
+    g_autoptr(GError) error = NULL;
+    GThread *thread;
+
+    /* too short */
+    repository = fixture_open(f, KVSS_REPOSITORY_REMOVE);
+    g_assert_null(kvss_repository_open_patiently(f->location, FIXTURE_PASSWORD,
+                                                 KVSS_REPOSITORY_ADD, NULL, f->state, &wait,
+                                                 &error));
+    g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED);
+    g_assert_cmpuint(n_begun, ==, 1);
+    g_assert_cmpuint(fixture_count(f, "locks"), ==, 1);
+
+    /* cancelled */
+    g_clear_error(&error);
+    wait.limit_ms = 60000;
+    wait.cancellable = cancellable;
+    g_cancellable_cancel(cancellable);
+    g_assert_null(kvss_repository_open_patiently(f->location, FIXTURE_PASSWORD,
+                                                 KVSS_REPOSITORY_ADD, NULL, f->state, &wait,
+                                                 &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+
+    /* long enough; told once */
+    g_clear_error(&error);
+    wait.cancellable = NULL;
+    n_begun = 0;
+    thread = g_thread_new("holder", free_soon, g_steal_pointer(&repository));
+    repository = kvss_repository_open_patiently(f->location, FIXTURE_PASSWORD, KVSS_REPOSITORY_ADD,
+                                                NULL, f->state, &wait, &error);
+    g_assert_no_error(error);
+    g_assert_nonnull(repository);
+    g_assert_cmpuint(n_begun, ==, 1);
+    g_thread_join(thread);
+}
+
+/* Of two that want to be alone at most one is, and nobody's lock stays. */
+static gpointer
+open_alone(gpointer data)
+{
+    Fixture *f = data;
+    KvssLockWait wait = { .limit_ms = 60000 };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssRepository) repository
+        = kvss_repository_open_patiently(f->location, FIXTURE_PASSWORD, KVSS_REPOSITORY_REMOVE,
+                                         NULL, f->state, &wait, &error);
+    static gint n_alone;
+
+    g_assert_no_error(error);
+    g_assert_cmpint(g_atomic_int_add(&n_alone, 1), ==, 0);
+    g_usleep(50 * 1000);
+    g_assert_cmpint(g_atomic_int_add(&n_alone, -1), ==, 1);
+    return NULL;
+}
+
+static void
+test_race(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    GThread *threads[4];
+
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("alone", open_alone, f);
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    g_assert_cmpuint(fixture_count(f, "locks"), ==, 0);
 }
 
 static void
@@ -194,6 +339,10 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/repository/locks/exclusive", test_exclusive);
     g_test_add_func("/repository/locks/others", test_others_that_do_not_matter);
+    g_test_add_func("/repository/locks/to-remove", test_to_remove);
+    g_test_add_func("/repository/locks/seems-dead", test_seems_dead);
+    g_test_add_func("/repository/locks/waiting", test_waiting);
+    g_test_add_func("/repository/locks/race", test_race);
     g_test_add_func("/repository/locks/damaged", test_damaged_lock);
     g_test_add_func("/repository/locks/killed", test_killed);
     g_test_add_func("/repository/locks/strange-notes", test_strange_notes);
