@@ -67,6 +67,32 @@ static const KvssOption verify_options[] = {
     { 0 },
 };
 
+static const KvssOption forget_options[] = {
+    { "keep-last", 0, TEXT(keep_last), "N", "keep the newest N" },
+    { "keep-hourly", 0, TEXT(keep_hourly), "N", "the newest of each of N hours" },
+    { "keep-daily", 0, TEXT(keep_daily), "N", "the newest of each of N days" },
+    { "keep-weekly", 0, TEXT(keep_weekly), "N", "the newest of each of N weeks" },
+    { "keep-monthly", 0, TEXT(keep_monthly), "N", "the newest of each of N months" },
+    { "keep-yearly", 0, TEXT(keep_yearly), "N", "the newest of each of N years" },
+    { "keep-within", 0, TEXT(keep_within), "TIME", "all of the last 2y5m7d3h before the newest" },
+    { "keep-tag", 0, LIST(keep_tag), "T[,T]", "all that have these tags" },
+    { "group-by", 0, TEXT(group_by), "vm|set", "rules for each VM (default), or for equal sets" },
+    { "allow-remove-all", 0, FLAG(allow_remove_all), NULL, "even the last backup of a VM" },
+    { "prune", 0, FLAG(prune), NULL, "then free their space, as kvss prune does" },
+    { "max-unused", 0, TEXT(max_unused), "LIMIT", "with --prune: as for prune" },
+    { "max-repack", 0, TEXT(max_repack), "SIZE", "with --prune: as for prune" },
+    { "dry-run", 'n', FLAG(dry_run), NULL, "say what would go" },
+    { 0 },
+};
+
+static const KvssOption prune_options[] = {
+    { "max-unused", 0, TEXT(max_unused), "LIMIT",
+      "unused space that may stay: 5% (default), a size, unlimited" },
+    { "max-repack", 0, TEXT(max_repack), "SIZE", "write no more than that anew" },
+    { "dry-run", 'n', FLAG(dry_run), NULL, "say what would be done" },
+    { 0 },
+};
+
 static const KvssOption export_options[] = {
     { "format", 0, TEXT(format), "FORMAT", "raw, qcow2, vhdx or vpc; default: as FILE ends, else raw" },
     { 0 },
@@ -95,8 +121,9 @@ const KvssCommand kvss_commands[] = {
     { "show", "BACKUP", "show what a backup holds", show_options, kvss_cmd_show, 1, 1 },
     { "verify", "[BACKUP...]", "check what is stored", verify_options, kvss_cmd_verify, 0,
       ANY_NUMBER },
-    { "forget", "", "drop backups by age", NULL, NULL, 0, ANY_NUMBER },
-    { "prune", "", "free the space of dropped backups", NULL, NULL, 0, ANY_NUMBER },
+    { "forget", "[BACKUP...]", "drop backups, by rules or by name", forget_options,
+      kvss_cmd_forget, 0, ANY_NUMBER },
+    { "prune", "", "free the space of dropped backups", prune_options, kvss_cmd_prune, 0, 0 },
     { "export", "BACKUP VM DISK FILE", "write a disk into a file", export_options, kvss_cmd_export,
       4, 4 },
     { "serve", "BACKUP [VM [DISK]] --socket PATH", "serve disks of a backup over NBD",

@@ -12,6 +12,7 @@
 #define CACHE_DIR "/var/cache/kvss"
 #define GROUP "defaults"
 #define LIMITS "limits"
+#define RETENTION "retention"
 
 #define throw_config(error, ...) \
     kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_CONFIG, __VA_ARGS__)
@@ -36,6 +37,7 @@ kvss_config_free(KvssConfig *config)
     g_free(config->snapshot_dir);
     g_free(config->scratch_dir);
     g_free(config->writers_dir);
+    kvss_policy_free(config->retention);
     g_free(config->state_dir);
     g_free(config->cache_dir);
     g_free(config);
@@ -124,6 +126,16 @@ read_limit(KvssConfig *config, const char *name, char *value, GError **error)
     return true;
 }
 
+/* [retention]: what stays, by the names of forget's options. */
+static bool
+read_rule(KvssConfig *config, const char *name, char *value, GError **error)
+{
+    if (kvss_policy_set(config->retention, name, g_strstrip(value), error))
+        return true;
+    g_prefix_error(error, "[" RETENTION "]: ");
+    return false;
+}
+
 typedef bool (*ReadKey)(KvssConfig *config, const char *name, char *value, GError **error);
 
 static bool
@@ -146,11 +158,13 @@ read_groups(KvssConfig *config, GKeyFile *file, GError **error)
     g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
 
     for (char **group = groups; *group; group++)
-        if (strcmp(*group, GROUP) != 0 && strcmp(*group, LIMITS) != 0)
-            return throw_config(error, "there is no group [%s], only [" GROUP "] and [" LIMITS "]",
-                                *group);
+        if (strcmp(*group, GROUP) != 0 && strcmp(*group, LIMITS) != 0
+            && strcmp(*group, RETENTION) != 0)
+            return throw_config(error, "there is no group [%s], only [" GROUP "], [" LIMITS
+                                "] and [" RETENTION "]", *group);
     return read_group(config, file, GROUP, read_key, error)
-           && read_group(config, file, LIMITS, read_limit, error);
+           && read_group(config, file, LIMITS, read_limit, error)
+           && read_group(config, file, RETENTION, read_rule, error);
 }
 
 static bool
@@ -181,6 +195,7 @@ kvss_config_load(GError **error)
     const char *writers_dir = environment("KVSS_WRITERS_DIR");
 
     config->limits = kvss_limits_default();
+    config->retention = kvss_policy_new();
     config->state_dir = g_strdup(state_dir ? state_dir : STATE_DIR);
     config->cache_dir = g_strdup(cache_dir ? cache_dir : CACHE_DIR);
     if (!read_file(config, error))

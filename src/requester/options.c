@@ -19,6 +19,8 @@ const KvssOption kvss_global_options[] = {
     { "repository", 'r', TEXT(repository), "REPO", "repository (KVSS_REPOSITORY)" },
     { "password-file", 0, TEXT(password_file), "FILE",
       "file with its password (KVSS_PASSWORD_FILE, KVSS_PASSWORD)" },
+    { "retry-lock", 0, TEXT(retry_lock), "TIME",
+      "wait while others lock the repository: minutes, or 90s, 2h" },
     { "json", 0, FLAG(json), NULL, "print JSON" },
     { "quiet", 'q', FLAG(quiet), NULL, "no progress, no remarks" },
     { "verbose", 'v', COUNT(verbose), NULL, "say each step; twice: debug lines" },
@@ -65,6 +67,7 @@ options_new(void)
     options->tag = list_new();
     options->disk = list_new();
     options->network = list_new();
+    options->keep_tag = list_new();
     return options;
 }
 
@@ -76,6 +79,7 @@ kvss_options_free(KvssOptions *options)
     g_free(options->uri);
     g_free(options->repository);
     g_free(options->password_file);
+    g_free(options->retry_lock);
     g_free(options->provider);
     g_free(options->snapshot_dir);
     g_free(options->type);
@@ -83,6 +87,17 @@ kvss_options_free(KvssOptions *options)
     g_free(options->as);
     g_free(options->format);
     g_free(options->socket);
+    g_free(options->keep_last);
+    g_free(options->keep_hourly);
+    g_free(options->keep_daily);
+    g_free(options->keep_weekly);
+    g_free(options->keep_monthly);
+    g_free(options->keep_yearly);
+    g_free(options->keep_within);
+    g_free(options->group_by);
+    g_free(options->max_unused);
+    g_free(options->max_repack);
+    g_ptr_array_unref(options->keep_tag);
     g_ptr_array_unref(options->words);
     g_ptr_array_unref(options->exclude);
     g_ptr_array_unref(options->method);
@@ -243,11 +258,15 @@ check_words(const Parser *parser, GError **error)
 {
     const KvssCommand *command = parser->command;
     guint count = kvss_options_count(parser->options->words);
+    uint64_t wait_ms;
 
     if (parser->options->help || parser->options->version)
         return true;
     if (!command)
         return wrong(error, "name a command: 'kvss --help' lists them");
+    if (parser->options->retry_lock
+        && !kvss_options_parse_wait(parser->options->retry_lock, &wait_ms, error))
+        return false;
     if (!command->run)
         return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_NOT_YET, "%s: not there yet",
                           command->name);
@@ -338,6 +357,32 @@ kvss_options_command_help(const KvssCommand *command)
 /* ---- values ---- */
 
 bool
+kvss_options_parse_wait(const char *text, uint64_t *out_ms, GError **error)
+{
+    static const struct {
+        const char *suffix;
+        uint64_t ms;
+    } units[] = {
+        { "", 60 * 1000 },      { "s", 1000 },           { "m", 60 * 1000 },
+        { "h", 3600 * 1000 },   { "d", 24 * 3600 * 1000 },
+    };
+    size_t digits = strspn(text, "0123456789");
+    g_autofree char *number = g_strndup(text, digits);
+    guint64 value;
+
+    for (guint i = 0; i < G_N_ELEMENTS(units); i++)
+        if (strcmp(text + digits, units[i].suffix) == 0
+            && g_ascii_string_to_unsigned(number, 10, 0, KVSS_WAIT_MAX_MS / units[i].ms, &value,
+                                          NULL)) {
+            *out_ms = value * units[i].ms;
+            return true;
+        }
+    return wrong(error,
+                 "'%s' is no time to wait: give minutes, or a number with s, m, h or d behind it, "
+                 "at most 7d", text);
+}
+
+bool
 kvss_options_split_method(const char *text, char **out_vm, const char **out_method, GError **error)
 {
     static const char *const methods[] = {
@@ -356,5 +401,23 @@ kvss_options_split_method(const char *text, char **out_vm, const char **out_meth
         return wrong(error, "--method %s names no VM in front of '='", text);
     *out_vm = equals ? g_strndup(text, (gsize) (equals - text)) : NULL;
     *out_method = method;
+    return true;
+}
+
+bool
+kvss_options_parse_size(const char *text, uint64_t *out_bytes, GError **error)
+{
+    static const char units[] = "KMGT";
+    size_t digits = strspn(text, "0123456789");
+    g_autofree char *number = g_strndup(text, digits);
+    const char *unit = text[digits] ? strchr(units, g_ascii_toupper(text[digits])) : NULL;
+    unsigned shift = unit ? 10 * (unsigned) (unit - units + 1) : 0;
+    guint64 value;
+
+    if (strlen(text) != digits + (unit ? 1 : 0)
+        || !g_ascii_string_to_unsigned(number, 10, 0, UINT64_MAX >> shift, &value, NULL))
+        return wrong(error, "'%s' is no size: give bytes, or a number with K, M, G or T behind it",
+                     text);
+    *out_bytes = value << shift;
     return true;
 }

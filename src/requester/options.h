@@ -25,7 +25,7 @@ GQuark kvss_usage_error_quark(void);
 /** What was given. Strings are NULL where nothing was; lists are never NULL. */
 typedef struct {
     /* global */
-    char *uri, *repository, *password_file;
+    char *uri, *repository, *password_file, *retry_lock;
     bool json, quiet, help, version;
     unsigned verbose;
 
@@ -33,8 +33,11 @@ typedef struct {
 
     bool all, same_instant, strict_conditions, full;
     bool start, yes, keep_old, in_place, no_rollback, dry_run, read_data, allow_host_access;
-    bool documents;
+    bool documents, prune, allow_remove_all;
     char *provider, *snapshot_dir, *type, *to, *as, *format, *socket;
+    char *keep_last, *keep_hourly, *keep_daily, *keep_weekly, *keep_monthly, *keep_yearly;
+    char *keep_within, *group_by, *max_unused, *max_repack;
+    GPtrArray *keep_tag; /* char*; NULL-terminated */
     GPtrArray *exclude, *method, *tag, *disk, *network; /* char*; NULL-terminated */
     bool status, metadata, detailed; /* of list writers */
 } KvssOptions;
@@ -84,6 +87,19 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssOptions, kvss_options_free)
 /** A list or the words as a NULL-terminated array, borrowed; and how many they are. */
 const char *const *kvss_options_list(const GPtrArray *list);
 guint kvss_options_count(const GPtrArray *list);
+
+/**
+ * kvss_options_parse_wait:
+ *
+ * "30" (minutes), "90s", "10m", "2h", "1d", up to KVSS_WAIT_MAX_MS; "0" is not at all.
+ */
+#define KVSS_WAIT_MAX_MS (G_GUINT64_CONSTANT(7) * 24 * 60 * 60 * 1000)
+bool kvss_options_parse_wait(const char *text, uint64_t *out_ms, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** "512", "100M", "2G", "1T", in steps of 1024. */
+bool kvss_options_parse_size(const char *text, uint64_t *out_bytes, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 
 /** The text of `kvss --help`, of `kvss COMMAND --help`. Free with g_free. */
 char *kvss_options_help(const KvssCommand *commands);

@@ -82,11 +82,44 @@ kvss_requester_repository(KvssRequester *requester, GError **error)
     return repository;
 }
 
+/*
+ * A backup waits by itself: it is mostly nobody's to try again by hand, and no
+ * guest has been touched yet. An hour is more than a prune of a repository takes
+ * that is pruned now and then, and less than the time to the next nightly run.
+ */
+#define BACKUP_WAIT_MS (60 * 60 * 1000)
+
+static uint64_t
+lock_wait_ms(const KvssRequester *requester, KvssRepositoryMode mode)
+{
+    uint64_t ms = mode == KVSS_REPOSITORY_ADD ? BACKUP_WAIT_MS : 0;
+
+    if (requester->options->retry_lock
+        && !kvss_options_parse_wait(requester->options->retry_lock, &ms, NULL))
+        return 0; /* what makes no sense was refused when the options were read */
+    return ms;
+}
+
+static void
+say_waiting(const GError *in_the_way, gpointer data)
+{
+    const KvssLockWait *wait = data;
+
+    kvss_say("%s; waiting, for up to %" G_GUINT64_FORMAT " s", in_the_way->message,
+             wait->limit_ms / 1000);
+}
+
 KvssRepository *
 kvss_requester_open_repository(KvssRequester *requester, KvssRepositoryMode mode, GError **error)
 {
     const KvssConfig *config = requester->config;
     const char *location = kvss_requester_repository(requester, error);
+    KvssLockWait wait = {
+        .limit_ms = lock_wait_ms(requester, mode),
+        .cancellable = requester->cancellable,
+        .begin = requester->options->quiet ? NULL : say_waiting,
+        .data = &wait,
+    };
     KvssRepository *repository;
     char *password;
 
@@ -96,8 +129,8 @@ kvss_requester_open_repository(KvssRequester *requester, KvssRepositoryMode mode
                                     requester->cancellable, error);
     if (!password)
         return NULL;
-    repository = kvss_repository_open(location, password, mode, config->cache_dir,
-                                      config->state_dir, error);
+    repository = kvss_repository_open_patiently(location, password, mode, config->cache_dir,
+                                                config->state_dir, &wait, error);
     kvss_config_password_free(password);
     if (!repository && error && !strstr((*error)->message, location))
         g_prefix_error(error, "repository %s: ", location);

@@ -49,7 +49,7 @@ KvssExit kvss_exit_code(const GError *error);
 /** The repository meant, or a usage error. Borrowed. */
 const char *kvss_requester_repository(KvssRequester *requester, GError **error);
 
-/** Opens it, with its password. */
+/** Opens it, with its password; waits for others as --retry-lock says, to add for an hour without it. */
 KvssRepository *kvss_requester_open_repository(KvssRequester *requester, KvssRepositoryMode mode,
                                                GError **error);
 
@@ -111,6 +111,8 @@ int kvss_cmd_backup(KvssRequester *requester, GError **error);
 int kvss_cmd_restore(KvssRequester *requester, GError **error);
 int kvss_cmd_show(KvssRequester *requester, GError **error);
 int kvss_cmd_verify(KvssRequester *requester, GError **error);
+int kvss_cmd_forget(KvssRequester *requester, GError **error);
+int kvss_cmd_prune(KvssRequester *requester, GError **error);
 int kvss_cmd_export(KvssRequester *requester, GError **error);
 int kvss_cmd_serve(KvssRequester *requester, GError **error);
 int kvss_cmd_doctor(KvssRequester *requester, GError **error);

@@ -2,6 +2,7 @@
  * repository-tool.c - the repository by itself, as a command, for tests against restic
  *
  *   repository-tool init REPO
+ *   repository-tool cheap REPO                       a key that costs nothing in place of the one of init
  *   repository-tool backup REPO TAG PATH=FILE...     prints the snapshot's id
  *   repository-tool list REPO
  *   repository-tool dump REPO SNAPSHOT PATH          content to standard output
@@ -10,12 +11,15 @@
  *   repository-tool hold REPO                        opens to add, and waits for the end of its input
  *
  * The password is in KVSS_PASSWORD, caches in KVSS_CACHE_DIR, state in
- * KVSS_STATE_DIR. A failure prints "CODE: message" and exits 1.
+ * KVSS_STATE_DIR; KVSS_TEST_TIME is a backup's time, RFC 3339. A failure prints "CODE: message" and exits 1.
  */
 #include "repository/repository.h"
+#include "repository/timestamp.h"
 #include "stream/copy.h"
 #include "stream/sink.h"
 #include "stream/source.h"
+
+#include "cheap-key.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -45,6 +49,13 @@ cmd_init(char **args, GError **error)
 }
 
 static bool
+cmd_cheap(char **args, GError **error)
+{
+    cheap_key(args[0], g_getenv("KVSS_PASSWORD"));
+    return true;
+}
+
+static bool
 store_file(KvssUpload *upload, const char *arg, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(arg, "=", 2);
@@ -70,6 +81,8 @@ cmd_backup(char **args, GError **error)
 
     if (!upload)
         return false;
+    if (g_getenv("KVSS_TEST_TIME"))
+        g_assert_true(kvss_time_parse(g_getenv("KVSS_TEST_TIME"), &info.time_us));
     for (args += 2; *args; args++)
         if (!store_file(upload, *args, error))
             return false;
@@ -220,7 +233,8 @@ static const struct {
     int n_args; /* at least */
     bool (*run)(char **args, GError **error);
 } commands[] = {
-    { "init", 1, cmd_init },       { "backup", 3, cmd_backup }, { "list", 1, cmd_list },
+    { "init", 1, cmd_init },       { "cheap", 1, cmd_cheap },
+         { "backup", 3, cmd_backup }, { "list", 1, cmd_list },
     { "dump", 3, cmd_dump },       { "restore", 4, cmd_restore }, { "verify", 1, cmd_verify },
     { "hold", 1, cmd_hold },
 };

@@ -65,6 +65,38 @@ test_lists(void)
 }
 
 static void
+test_values(void)
+{
+    static const struct {
+        const char *text;
+        uint64_t value; /* UINT64_MAX: wrong */
+    } waits[] = {
+        { "0", 0 }, { "1", 60000 }, { "5m", 300000 }, { "90s", 90000 }, { "2h", 7200000 },
+        { "7d", KVSS_WAIT_MAX_MS }, { "8d", UINT64_MAX }, { "604801s", UINT64_MAX },
+        { "", UINT64_MAX }, { "s", UINT64_MAX }, { "-1", UINT64_MAX }, { "1.5h", UINT64_MAX },
+        { "1 m", UINT64_MAX }, { "1w", UINT64_MAX },
+    }, sizes[] = {
+        { "0", 0 }, { "512", 512 }, { "1k", 1024 }, { "3M", 3 << 20 }, { "2G", 2ull << 30 },
+        { "1T", 1ull << 40 }, { "16777216T", UINT64_MAX }, { "", UINT64_MAX }, { "M", UINT64_MAX },
+        { "5%", UINT64_MAX }, { "1MiB", UINT64_MAX }, { "-1", UINT64_MAX }, { "1X", UINT64_MAX },
+    };
+    uint64_t value;
+
+    for (guint i = 0; i < G_N_ELEMENTS(waits); i++) {
+        value = UINT64_MAX;
+        g_assert_true(kvss_options_parse_wait(waits[i].text, &value, NULL)
+                      == (waits[i].value != UINT64_MAX));
+        g_assert_cmpuint(value, ==, waits[i].value);
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        value = UINT64_MAX;
+        g_assert_true(kvss_options_parse_size(sizes[i].text, &value, NULL)
+                      == (sizes[i].value != UINT64_MAX));
+        g_assert_cmpuint(value, ==, sizes[i].value);
+    }
+}
+
+static void
 test_wrong(void)
 {
     static const struct {
@@ -82,7 +114,8 @@ test_wrong(void)
         { "kvss list", "list needs more", KVSS_USAGE_ERROR_WRONG },
         { "kvss list vms more", "list: 'more' is too much", KVSS_USAGE_ERROR_WRONG },
         { "kvss restore", "restore needs more", KVSS_USAGE_ERROR_WRONG },
-        { "kvss prune", "prune: not there yet", KVSS_USAGE_ERROR_NOT_YET },
+        { "kvss prune now", "prune: 'now' is too much", KVSS_USAGE_ERROR_WRONG },
+        { "kvss prune --retry-lock soon", "'soon' is no time to wait", KVSS_USAGE_ERROR_WRONG },
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -238,6 +271,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/options/values", test_values);
     g_test_add_func("/options/global-anywhere", test_global_anywhere);
     g_test_add_func("/options/lists", test_lists);
     g_test_add_func("/options/wrong", test_wrong);
