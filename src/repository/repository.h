@@ -289,6 +289,9 @@ typedef void (*KvssVerifyProgress)(uint64_t done, uint64_t total, gpointer data)
 
 typedef struct {
     bool read_data;             /* every byte of every pack needed, not only structure */
+    double sample_share;        /* with read_data: of packs drawn at random, up to this share of the bytes */
+    uint64_t sample_bytes;      /* with read_data: ... up to so many bytes. Both 0: no sample, all packs */
+    uint32_t sample_seed;       /* the same packs and the same seed draw the same sample */
     KvssDamageFunc damage;      /* called for each finding, one at a time */
     KvssVerifyProgress progress;/* (nullable) */
     gpointer data;
@@ -297,6 +300,7 @@ typedef struct {
 
 typedef struct {
     uint64_t snapshots, packs, blobs, bytes_read;
+    uint64_t bytes_stored;      /* of all packs needed: what bytes_read is a share of */
     uint64_t damaged;           /* findings */
 } KvssVerifyResult;
 
@@ -305,7 +309,9 @@ typedef struct {
  * @snapshot_ids: (nullable) NULL-terminated full ids; NULL: all
  *
  * Structure: each tree readable, each blob indexed, each pack present with the
- * size its index demands. With read_data each pack's name, MACs and blob hashes.
+ * size its index demands. With read_data each pack's name, MACs and blob hashes;
+ * of a sample, whole packs, each as likely as it is large, until the amount is
+ * reached: at least one.
  * Keys, index files and snapshots by their hash, index files past the cache.
  * Damage is a finding, not an error: true with damaged > 0. A file that cannot be
  * read is a finding too. Without a readable index nothing behind it is looked at.

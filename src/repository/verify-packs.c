@@ -24,6 +24,8 @@ typedef struct {
 typedef struct {
     KvssVerify *verify;
     GHashTable *sizes;   /* id -> guint64 in KvssStoredFile */
+    GArray *present;     /* KvssVerifyPack: needed and there; with a sample, those drawn */
+    GHashTable *drawn;   /* (nullable) ids in @present; NULL: all are read */
     GThreadPool *pool;
     uint64_t done, total; /* under verify->lock: bytes with read_data, else packs */
     unsigned n_waiting;   /* under verify->lock: jobs handed over, not done */
@@ -260,6 +262,13 @@ push_job(Packs *packs, Job *job)
 }
 
 static bool
+is_read(const Packs *packs, const uint8_t *pack)
+{
+    return packs->verify->options->read_data
+        && (!packs->drawn || g_hash_table_contains(packs->drawn, pack));
+}
+
+static bool
 visit_pack(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,
            const uint32_t *numbers, size_t n, gpointer data, GError **error)
 {
@@ -275,7 +284,7 @@ visit_pack(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,
     job = job_new(pack, entries, n);
     verify->result.packs++;
     verify->result.blobs += n;
-    if (check_file(packs, job) && verify->options->read_data) {
+    if (check_file(packs, job) && is_read(packs, pack)) {
         push_job(packs, job);
         return true;
     }
@@ -285,17 +294,46 @@ visit_pack(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,
     return true;
 }
 
-/* What the progress goes up to. */
+/* What there is to look at; one that is missing is found to be so later. */
 static bool
-count_pack(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,
-           const uint32_t *numbers, size_t n, gpointer data, GError **error)
+note_pack(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,
+          const uint32_t *numbers, size_t n, gpointer data, GError **error)
 {
     Packs *packs = data;
     const KvssStoredFile *file = g_hash_table_lookup(packs->sizes, pack);
+    KvssVerifyPack present = { .size = file ? file->size : 0 };
 
-    if (is_needed(packs->verify, numbers, n))
-        packs->total += !packs->verify->options->read_data ? 1 : file ? file->size : 0;
+    if (!is_needed(packs->verify, numbers, n))
+        return true;
+    packs->total++;
+    if (present.size == 0)
+        return true;
+    packs->verify->result.bytes_stored += present.size;
+    memcpy(present.id, pack, KVSS_ID_LENGTH);
+    g_array_append_val(packs->present, present);
     return true;
+}
+
+/* What the progress goes up to: packs, or the bytes that will be read. */
+static void
+prepare(Packs *packs)
+{
+    const KvssVerifyOptions *options = packs->verify->options;
+
+    if (!options->read_data)
+        return;
+    if (kvss_verify_has_sample(options)) {
+        kvss_verify_draw_sample(packs->present, options);
+        packs->drawn = g_hash_table_new(kvss_id_hash, kvss_id_same);
+    }
+    packs->total = 0;
+    for (guint i = 0; i < packs->present->len; i++) {
+        KvssVerifyPack *pack = &g_array_index(packs->present, KvssVerifyPack, i);
+
+        packs->total += pack->size;
+        if (packs->drawn)
+            g_hash_table_add(packs->drawn, pack->id);
+    }
 }
 
 static GHashTable *
@@ -311,6 +349,21 @@ sizes_by_id(GArray *files)
     return sizes;
 }
 
+/* All jobs are done when it returns. */
+static bool
+check_packs(Packs *packs, GError **error)
+{
+    KvssVerify *verify = packs->verify;
+    bool ok;
+
+    g_cond_init(&packs->drained);
+    packs->pool = g_thread_pool_new(run_job, packs, (gint) g_get_num_processors(), FALSE, NULL);
+    ok = kvss_index_visit_packs(verify->repository->index, visit_pack, packs, error);
+    g_thread_pool_free(packs->pool, FALSE, TRUE);
+    g_cond_clear(&packs->drained);
+    return ok && kvss_check_cancelled(verify->options->cancellable, error);
+}
+
 bool
 kvss_verify_packs(KvssVerify *verify, GError **error)
 {
@@ -318,15 +371,14 @@ kvss_verify_packs(KvssVerify *verify, GError **error)
     g_autoptr(GArray) files
         = kvss_backend_list(verify->repository->backend, KVSS_FILE_DATA, error);
     g_autoptr(GHashTable) sizes = files ? sizes_by_id(files) : NULL;
-    Packs packs = { .verify = verify, .sizes = sizes };
+    g_autoptr(GArray) present = g_array_new(FALSE, FALSE, sizeof(KvssVerifyPack));
+    Packs packs = { .verify = verify, .sizes = sizes, .present = present };
     bool ok;
 
-    if (!files || !kvss_index_visit_packs(index, count_pack, &packs, error))
+    if (!files || !kvss_index_visit_packs(index, note_pack, &packs, error))
         return false;
-    g_cond_init(&packs.drained);
-    packs.pool = g_thread_pool_new(run_job, &packs, (gint) g_get_num_processors(), FALSE, NULL);
-    ok = kvss_index_visit_packs(index, visit_pack, &packs, error);
-    g_thread_pool_free(packs.pool, FALSE, TRUE);
-    g_cond_clear(&packs.drained);
-    return ok && kvss_check_cancelled(verify->options->cancellable, error);
+    prepare(&packs);
+    ok = check_packs(&packs, error);
+    g_clear_pointer(&packs.drawn, g_hash_table_unref);
+    return ok;
 }

@@ -30,5 +30,23 @@ KvssFinding *kvss_verify_find(KvssVerify *verify, char *what);
 void kvss_verify_lose(KvssVerify *verify, KvssFinding *finding, bool is_tree,
                       const uint8_t id[KVSS_ID_LENGTH]);
 
+/** One pack that could be read. */
+typedef struct {
+    uint8_t id[KVSS_ID_LENGTH];
+    uint64_t size; /* bytes, not 0 */
+} KvssVerifyPack;
+
+/** Is only a sample of the packs to be read? */
+bool kvss_verify_has_sample(const KvssVerifyOptions *options);
+
+/**
+ * kvss_verify_draw_sample:
+ * @packs: (element-type KvssVerifyPack) reduced to those that are drawn
+ *
+ * Draws without putting back, a pack as likely as it is large, until the amount
+ * that @options names is reached. Depends on the packs' ids, not on their order.
+ */
+void kvss_verify_draw_sample(GArray *packs, const KvssVerifyOptions *options);
+
 /** Checks every pack that has a needed blob; with read_data, reads it. */
 bool kvss_verify_packs(KvssVerify *verify, GError **error) G_GNUC_WARN_UNUSED_RESULT;

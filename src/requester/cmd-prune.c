@@ -12,23 +12,14 @@
 static bool
 parse_max_unused(const char *text, KvssPruneOptions *prune, GError **error)
 {
-    size_t length = strlen(text);
-    g_autofree char *number = NULL;
-    char *end;
-
     prune->max_unused_percent = -1;
     if (strcmp(text, "unlimited") == 0) {
         prune->max_unused_bytes = UINT64_MAX;
         return true;
     }
-    if (text[length - 1] != '%')
-        return kvss_options_parse_size(text, &prune->max_unused_bytes, error);
-    number = g_strndup(text, length - 1);
-    prune->max_unused_percent = g_ascii_strtod(number, &end);
-    if (g_ascii_isdigit(number[0]) && !*end && prune->max_unused_percent <= 100)
-        return true;
-    return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
-                      "--max-unused is '%s', no part from 0%% to 100%%", text);
+    if (g_str_has_suffix(text, "%"))
+        return kvss_options_parse_percent(text, &prune->max_unused_percent, error);
+    return kvss_options_parse_size(text, &prune->max_unused_bytes, error);
 }
 
 static bool

@@ -2,7 +2,7 @@
  * cmd-verify.c - kvss verify: is what is stored still what was stored?
  *
  * Two looks: the repository's own (packs, index, trees; with --read-data every
- * byte) and ours (each set has the files that its set.json names, in their sizes,
+ * byte, with --sample some packs whole) and ours (each set has the files that its set.json names, in their sizes,
  * and its VSS documents can be read).
  */
 #include "catalogue/documents.h"
@@ -27,6 +27,10 @@ typedef struct {
     GPtrArray *orphans; /* char*: findings that hurt no backup */
     KvssProgress *progress;
     bool reads_data;    /* progress counts bytes; else packs, which are soon looked at */
+    bool is_sample;
+    double sample_share;   /* one of the two is not 0 in a sample */
+    uint64_t sample_bytes;
+    uint32_t seed;
 } Verify;
 
 static void
@@ -211,7 +215,10 @@ look(Verify *verify, KvssRequester *requester, KvssRepository *repository,
 {
     const char *const *names = kvss_options_list(requester->options->words);
     KvssVerifyOptions options = {
-        .read_data = requester->options->read_data,
+        .read_data = verify->reads_data,
+        .sample_share = verify->sample_share,
+        .sample_bytes = verify->sample_bytes,
+        .sample_seed = verify->seed,
         .damage = on_damage,
         .progress = on_progress,
         .data = verify,
@@ -232,6 +239,56 @@ look(Verify *verify, KvssRequester *requester, KvssRepository *repository,
     /* Without names everything in the repository is looked at, sets or not. */
     return kvss_repository_verify(repository, *names ? (char **) verify->ids->pdata : NULL,
                                   &options, out_result, error);
+}
+
+/* ---- the sample ---- */
+
+static bool
+parse_seed(const char *text, uint32_t *out_seed, GError **error)
+{
+    guint64 seed;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT32, &seed, NULL))
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--seed %s: it is a number from 0 to %u", text, G_MAXUINT32);
+    *out_seed = (uint32_t) seed;
+    return true;
+}
+
+/* "5%" or "10G"; nothing at all is no sample. */
+static bool
+parse_sample(Verify *verify, const char *text, GError **error)
+{
+    double percent = 0;
+    bool ok = g_str_has_suffix(text, "%")
+        ? kvss_options_parse_percent(text, &percent, error)
+        : kvss_options_parse_size(text, &verify->sample_bytes, error);
+
+    verify->sample_share = percent / 100;
+    if (ok && verify->sample_share <= 0 && verify->sample_bytes == 0)
+        ok = kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                        "'%s' is nothing to read: it is like 5%% or 10G", text);
+    if (!ok)
+        g_prefix_error(error, "--sample: ");
+    return ok;
+}
+
+/* What is to be read; a seed of our own where none was given. */
+static bool
+choose_reading(Verify *verify, const KvssOptions *options, GError **error)
+{
+    verify->is_sample = options->sample != NULL;
+    verify->reads_data = options->read_data || verify->is_sample;
+    verify->seed = g_random_int();
+    if (options->read_data && verify->is_sample)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--read-data reads everything, --sample a part of it: give one of them");
+    if (options->seed && !verify->is_sample)
+        return kvss_throw(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG,
+                          "--seed goes with --sample");
+    if (verify->is_sample && !parse_sample(verify, options->sample, error))
+        return false;
+    return !options->seed || parse_seed(options->seed, &verify->seed, error);
 }
 
 /* ---- the result ---- */
@@ -268,6 +325,9 @@ print_json(const Verify *verify, const KvssVerifyResult *result)
     json_object_set_int_member(object, "packs", (gint64) result->packs);
     json_object_set_int_member(object, "blobs", (gint64) result->blobs);
     json_object_set_int_member(object, "bytes_read", (gint64) result->bytes_read);
+    json_object_set_int_member(object, "bytes_stored", (gint64) result->bytes_stored);
+    if (verify->is_sample)
+        json_object_set_int_member(object, "seed", verify->seed);
     kvss_print_json_object(object);
 }
 
@@ -276,6 +336,7 @@ print_text(const Verify *verify, const KvssVerifyResult *result)
 {
     guint backups = verify->ids->len - 1;
     g_autofree char *read = kvss_size_text(result->bytes_read);
+    g_autofree char *stored = kvss_size_text(result->bytes_stored);
 
     for (guint i = 0; i < verify->damages->len; i++) {
         const Damage *damage = g_ptr_array_index(verify->damages, i);
@@ -288,8 +349,13 @@ print_text(const Verify *verify, const KvssVerifyResult *result)
     }
     for (guint i = 0; i < verify->orphans->len; i++)
         kvss_print("damaged: %s\n", (const char *) g_ptr_array_index(verify->orphans, i));
-    kvss_print("%u backup%s looked at, %u damaged; %s read\n", backups, backups == 1 ? "" : "s",
+    kvss_print("%u backup%s looked at, %u damaged; %s read", backups, backups == 1 ? "" : "s",
                verify->damages->len, read);
+    if (verify->is_sample)
+        kvss_print(" of %s (%.1f %%), drawn with seed %u", stored,
+                   100.0 * (double) result->bytes_read / (double) MAX(result->bytes_stored, 1),
+                   verify->seed);
+    kvss_print("\n");
 }
 
 static void
@@ -334,7 +400,7 @@ kvss_cmd_verify(KvssRequester *requester, GError **error)
     Verify verify = { 0 };
     int code = -1;
 
-    if (!kvss_requester_recover(requester, false, error))
+    if (!choose_reading(&verify, options, error) || !kvss_requester_recover(requester, false, error))
         return -1;
     repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, error);
     if (!repository)
@@ -342,7 +408,6 @@ kvss_cmd_verify(KvssRequester *requester, GError **error)
     verify.ids = g_ptr_array_new_with_free_func(g_free);
     verify.damages = g_ptr_array_new_with_free_func(damage_free);
     verify.orphans = g_ptr_array_new_with_free_func(g_free);
-    verify.reads_data = options->read_data;
     verify.progress = kvss_progress_new(options->json, options->quiet, options->verbose);
     if (look(&verify, requester, repository, &result, error)) {
         g_clear_pointer(&verify.progress, kvss_progress_free);

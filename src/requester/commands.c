@@ -64,6 +64,8 @@ static const KvssOption show_options[] = {
 
 static const KvssOption verify_options[] = {
     { "read-data", 0, FLAG(read_data), NULL, "read every byte" },
+    { "sample", 0, TEXT(sample), "AMOUNT", "read packs drawn at random: like 5% or 10G" },
+    { "seed", 0, TEXT(seed), "NUMBER", "draw those that this number drew before" },
     { 0 },
 };
 

@@ -87,6 +87,8 @@ kvss_options_free(KvssOptions *options)
     g_free(options->as);
     g_free(options->format);
     g_free(options->socket);
+    g_free(options->sample);
+    g_free(options->seed);
     g_free(options->keep_last);
     g_free(options->keep_hourly);
     g_free(options->keep_daily);
@@ -419,5 +421,19 @@ kvss_options_parse_size(const char *text, uint64_t *out_bytes, GError **error)
         return wrong(error, "'%s' is no size: give bytes, or a number with K, M, G or T behind it",
                      text);
     *out_bytes = value << shift;
+    return true;
+}
+
+/* By digits and one point alone: no sign, no exponent, no locale. */
+bool
+kvss_options_parse_percent(const char *text, double *out_percent, GError **error)
+{
+    size_t whole = strspn(text, "0123456789");
+    size_t part = text[whole] == '.' ? 1 + strspn(text + whole + 1, "0123456789") : 0;
+    double percent = g_ascii_strtod(text, NULL);
+
+    if (whole == 0 || part == 1 || strcmp(text + whole + part, "%") != 0 || percent > 100)
+        return wrong(error, "'%s' is no part from 0%% to 100%%", text);
+    *out_percent = percent;
     return true;
 }

@@ -267,6 +267,28 @@ test_help_names_all(void)
     }
 }
 
+/* ---- parts ---- */
+
+static void
+test_percent(void)
+{
+    static const char *const wrong[] = { "", "%", "5", "101%", "-1%", "+1%", "1e1%", "5 %", "5%%",
+                                         "1.%", ".5%", "nan%", "0x10%", "1.2.3%", "5%x" };
+    double percent;
+
+    g_assert_true(kvss_options_parse_percent("5%", &percent, NULL));
+    g_assert_cmpfloat_with_epsilon(percent, 5, 1e-12);
+    g_assert_true(kvss_options_parse_percent("0.25%", &percent, NULL));
+    g_assert_cmpfloat_with_epsilon(percent, 0.25, 1e-12);
+    g_assert_true(kvss_options_parse_percent("100%", &percent, NULL));
+    for (guint i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_false(kvss_options_parse_percent(wrong[i], &percent, &error));
+        g_assert_error(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -280,5 +302,6 @@ main(int argc, char **argv)
     g_test_add_func("/options/manual-knows-all", test_manual_knows_all);
     g_test_add_func("/options/manual-knows-no-more", test_manual_knows_no_more);
     g_test_add_func("/options/help-names-all", test_help_names_all);
+    g_test_add_func("/options/percent", test_percent);
     return g_test_run();
 }
