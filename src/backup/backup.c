@@ -15,6 +15,7 @@
 #include "backup/carried.h"
 #include "backup/same-instant.h"
 #include "base/test-point.h"
+#include "catalogue/summary.h"
 #include "guardian/run.h"
 #include "host/connection.h"
 #include "stream/copy.h"
@@ -33,7 +34,8 @@ typedef struct {
     KvssRun *run;       /* (nullable) */
     KvssUpload *upload; /* (nullable) */
     KvssManifest *manifest;
-    GPtrArray *previous; /* KvssBackup: what the repository holds already */
+    GPtrArray *previous; /* KvssSummary: what the repository holds already */
+    GHashTable *last;    /* snapshot id -> KvssBackup of previous that was looked at; NULL: unreadable */
     gint64 start_us;     /* monotonic */
 
     KvssBackupStatus status; /* what is told next */
@@ -95,7 +97,7 @@ choose(Backup *backup, GError **error)
     if (!kvss_coordinator_gather(backup->coordinator, error) ||
         !kvss_backup_select(request, error))
         return false;
-    backup->previous = kvss_catalogue_list(request->repository, NULL, NULL, error);
+    backup->previous = kvss_catalogue_summaries(request->repository, NULL, NULL, error);
     return backup->previous != NULL;
 }
 
@@ -204,11 +206,43 @@ describe_events(Backup *backup)
 
 /* ---- copying ---- */
 
+/* The set of that summary; NULL when it cannot be read: then an older one has to do. */
+static KvssBackup *
+previous_set(Backup *backup, const KvssSummary *summary)
+{
+    const char *id = summary->snapshot->id;
+    g_autoptr(GError) error = NULL;
+    KvssBackup *set;
+
+    if (g_hash_table_contains(backup->last, id))
+        return g_hash_table_lookup(backup->last, id);
+    set = kvss_summary_load(backup->request->repository, summary, &error);
+    if (!set)
+        g_debug("an older backup tells how disks were cut: %s", error->message);
+    g_hash_table_insert(backup->last, g_strdup(id), set);
+    return set;
+}
+
+/* The newest set with the VM of this UUID that can be read. */
+static KvssBackup *
+last_backup_of(Backup *backup, const char *uuid)
+{
+    for (guint i = backup->previous->len; i > 0; i--) {
+        const KvssSummary *summary = g_ptr_array_index(backup->previous, i - 1);
+        KvssBackup *set = kvss_summary_has_vm(summary, uuid) ? previous_set(backup, summary)
+                                                             : NULL;
+
+        if (set)
+            return set;
+    }
+    return NULL;
+}
+
 /* The disk as the last backup that holds it described it; NULL when there is none. */
 static const KvssDisk *
 previous_disk(Backup *backup, const KvssComponent *component, const KvssDisk *disk)
 {
-    KvssBackup *last = kvss_catalogue_newest_of(backup->previous, component->name);
+    KvssBackup *last = last_backup_of(backup, component->name);
     KvssManifestVm *vm = last ? kvss_manifest_find_vm(last->manifest, component->name, NULL)
                               : NULL;
 
@@ -579,6 +613,7 @@ backup_clear(Backup *backup)
     keep_run(backup->run);
     g_clear_pointer(&backup->upload, kvss_upload_free);
     g_clear_pointer(&backup->previous, g_ptr_array_unref);
+    g_clear_pointer(&backup->last, g_hash_table_unref);
     g_clear_pointer(&backup->manifest, kvss_manifest_free);
 }
 
@@ -590,6 +625,8 @@ kvss_backup_run(const KvssBackupRequest *request, KvssBackupResult *out_result, 
         .coordinator = request->coordinator,
         .set = kvss_coordinator_set(request->coordinator),
         .manifest = kvss_manifest_new(),
+        .last = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                      (GDestroyNotify) kvss_backup_free),
         .start_us = g_get_monotonic_time(),
     };
     bool ok;

@@ -6,7 +6,7 @@
  * one but cannot be read. The last is never passed over in silence where a newer
  * set might be meant.
  */
-#include "catalogue/catalogue.h"
+#include "catalogue/catalogue-private.h"
 #include "stream/source.h"
 
 #include <string.h>
@@ -70,9 +70,9 @@ find_set(KvssRepository *repository, const char *tree, char **out_root, GBytes *
     return true;
 }
 
-/* Takes @snapshot. *@out_backup is NULL when it is no set. */
-static bool
-load(KvssRepository *repository, KvssSnapshot *snapshot, KvssBackup **out_backup, GError **error)
+bool
+kvss_catalogue_load(KvssRepository *repository, KvssSnapshot *snapshot, KvssBackup **out_backup,
+                    GError **error)
 {
     g_autoptr(KvssBackup) backup = g_new0(KvssBackup, 1);
     g_autoptr(GBytes) text = NULL;
@@ -94,9 +94,8 @@ fail:
     return false;
 }
 
-/* The repository cannot be read at all, as against one set in it. */
-static bool
-is_could_not_look(const GError *error)
+bool
+kvss_catalogue_could_not_look(const GError *error)
 {
     return error->domain == KVSS_IO_ERROR && error->code != KVSS_IO_ERROR_CORRUPT &&
            error->code != KVSS_IO_ERROR_NOT_FOUND;
@@ -119,12 +118,12 @@ kvss_catalogue_list(KvssRepository *repository, KvssCatalogueProblem problem, gp
         KvssSnapshot *snapshot = g_ptr_array_steal_index(snapshots, snapshots->len - 1);
         g_autofree char *id = g_strdup(snapshot->id);
 
-        if (load(repository, snapshot, &backup, &trouble)) {
+        if (kvss_catalogue_load(repository, snapshot, &backup, &trouble)) {
             if (backup)
                 g_ptr_array_insert(backups, 0, backup);
             continue;
         }
-        if (is_could_not_look(trouble)) {
+        if (kvss_catalogue_could_not_look(trouble)) {
             g_propagate_error(error, g_steal_pointer(&trouble));
             return NULL;
         }
@@ -158,7 +157,7 @@ find_latest(KvssRepository *repository, GPtrArray *snapshots, const char *const 
         KvssBackup *backup = NULL;
         KvssSnapshot *snapshot = g_ptr_array_steal_index(snapshots, snapshots->len - 1);
 
-        if (!load(repository, snapshot, &backup, error)) {
+        if (!kvss_catalogue_load(repository, snapshot, &backup, error)) {
             g_prefix_error(error, "cannot tell which backup is the latest, name one by its id: ");
             return NULL;
         }
@@ -225,7 +224,7 @@ kvss_catalogue_find(KvssRepository *repository, const char *name, const char *co
         return NULL;
     }
     snapshot = steal_by_prefix(snapshots, prefix, error);
-    if (!snapshot || !load(repository, snapshot, &backup, error))
+    if (!snapshot || !kvss_catalogue_load(repository, snapshot, &backup, error))
         return NULL;
     if (!backup) {
         throw(error, NOT_FOUND, "snapshot %.8s holds no %s: it is no backup set", prefix,
@@ -237,22 +236,6 @@ kvss_catalogue_find(KvssRepository *repository, const char *name, const char *co
         return NULL;
     }
     return g_steal_pointer(&backup);
-}
-
-KvssBackup *
-kvss_catalogue_newest_of(GPtrArray *backups, const char *uuid)
-{
-    for (guint i = backups->len; i > 0; i--) {
-        KvssBackup *backup = g_ptr_array_index(backups, i - 1);
-
-        for (guint n = 0; n < backup->manifest->vms->len; n++) {
-            const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, n);
-
-            if (g_ascii_strcasecmp(vm->component->name, uuid) == 0)
-                return backup;
-        }
-    }
-    return NULL;
 }
 
 /* The node of a file in the set. */

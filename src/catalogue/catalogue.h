@@ -35,7 +35,8 @@ typedef void (*KvssCatalogueProblem)(const char *snapshot_id, const GError *prob
  * @problem: (nullable) called for each snapshot that is left out because of damage;
  *     one without any set.json is not a set and left out in silence
  *
- * All sets, oldest first. (element-type KvssBackup), free with unref.
+ * All sets, oldest first. (element-type KvssBackup), free with unref. Each is read
+ * whole, and all are held: kvss_catalogue_summaries() is for lists.
  * Errors: could not look (KVSS_IO_ERROR, KVSS_REPOSITORY_ERROR_*).
  */
 GPtrArray *kvss_catalogue_list(KvssRepository *repository, KvssCatalogueProblem problem,
@@ -53,9 +54,6 @@ GPtrArray *kvss_catalogue_list(KvssRepository *repository, KvssCatalogueProblem 
  */
 KvssBackup *kvss_catalogue_find(KvssRepository *repository, const char *backup,
                                 const char *const *vms, GError **error);
-
-/** The newest of @backups (as kvss_catalogue_list gives them) with the VM of this UUID; NULL. Borrowed. */
-KvssBackup *kvss_catalogue_newest_of(GPtrArray *backups, const char *uuid);
 
 /**
  * kvss_backup_open_disk, kvss_backup_open_file:

@@ -16,6 +16,7 @@ struct KvssRepository {
     KvssIndex *index;
     KvssLock *lock; /* NULL: opened to look, on a file system that cannot be written */
     KvssRepositoryMode mode;
+    char *cache_dir; /* (nullable) this repository's own folder on this host */
     char id[KVSS_ID_HEX_LENGTH + 1];
 };
 

@@ -226,7 +226,6 @@ kvss_repository_open_patiently(const char *location, const char *password,
 {
     static const KvssLockWait not_at_all = { 0 };
     g_autoptr(KvssRepository) repository = g_new0(KvssRepository, 1);
-    g_autofree char *cache = NULL;
 
     repository->mode = mode;
     repository->backend = kvss_backend_open(location, error);
@@ -238,8 +237,9 @@ kvss_repository_open_patiently(const char *location, const char *password,
     if (mode != KVSS_REPOSITORY_LOOK)
         kvss_backend_drop_remains(repository->backend);
     if (cache_dir)
-        cache = g_build_filename(cache_dir, repository->id, NULL);
-    repository->index = kvss_index_new(repository->backend, repository->codecs, cache);
+        repository->cache_dir = g_build_filename(cache_dir, repository->id, NULL);
+    repository->index
+        = kvss_index_new(repository->backend, repository->codecs, repository->cache_dir);
     return g_steal_pointer(&repository);
 }
 
@@ -260,6 +260,7 @@ kvss_repository_free(KvssRepository *repository)
     kvss_index_free(repository->index);
     kvss_codec_pool_free(repository->codecs);
     kvss_backend_free(repository->backend);
+    g_free(repository->cache_dir);
     g_free(repository);
 }
 
@@ -273,4 +274,10 @@ const char *
 kvss_repository_id(const KvssRepository *repository)
 {
     return repository->id;
+}
+
+const char *
+kvss_repository_cache_dir(const KvssRepository *repository)
+{
+    return repository->cache_dir;
 }

@@ -112,6 +112,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssRepository, kvss_repository_free)
 /** The repository's id, 64 hex digits. */
 const char *kvss_repository_id(const KvssRepository *repository);
 
+/** Where this host may keep what it found out about it, in files with names of their own; NULL: nowhere. */
+const char *kvss_repository_cache_dir(const KvssRepository *repository);
+
 /** The local folder that it lies in, absolute. */
 const char *kvss_repository_folder(const KvssRepository *repository);
 

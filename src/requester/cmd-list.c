@@ -5,7 +5,7 @@
  * list-writers.c, list-providers.c and list-shadows.c.
  */
 #include "backup/backup.h"
-#include "catalogue/catalogue.h"
+#include "catalogue/summary.h"
 #include "host/connection.h"
 #include "requester/describe.h"
 #include "requester/list.h"
@@ -43,28 +43,28 @@ last_backups(KvssRequester *requester)
         return NULL;
     repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, &trouble);
     if (repository)
-        backups = kvss_catalogue_list(repository, NULL, NULL, &trouble);
+        backups = kvss_catalogue_summaries(repository, NULL, NULL, &trouble);
     if (!backups)
         kvss_say("last backups are not known: %s", trouble->message);
     return backups;
 }
 
 static void
-print_vm_row(KvssTable *table, const KvssComponent *vm, const KvssBackup *last)
+print_vm_row(KvssTable *table, const KvssComponent *vm, const KvssSummary *last)
 {
     g_autofree char *disks = g_strdup_printf("%u", vm->disks->len);
     g_autofree char *gaps = g_strdup_printf("%u", vm->not_covered->len);
-    g_autofree char *when = last ? kvss_time_text(last->manifest->time_us) : g_strdup("never");
+    g_autofree char *when = last ? kvss_time_text(last->time_us) : g_strdup("never");
 
     kvss_table_add(table, vm->display_name, vm->state ? vm->state : "?", vm->method, disks, gaps,
                    when, NULL);
 }
 
 static JsonObject *
-vm_json(KvssComponent *vm, const KvssBackup *last, KvssCoordinator *coordinator)
+vm_json(KvssComponent *vm, const KvssSummary *last, KvssCoordinator *coordinator)
 {
     JsonObject *object = kvss_describe_plan_json(vm, coordinator);
-    g_autofree char *when = last ? kvss_manifest_time(last->manifest->time_us) : NULL;
+    g_autofree char *when = last ? kvss_manifest_time(last->time_us) : NULL;
 
     kvss_set_text(object, "last_backup", when);
     return object;
@@ -98,7 +98,7 @@ static void
 list_vm(KvssComponent *vm, gpointer data)
 {
     VmList *list = data;
-    const KvssBackup *last = list->backups ? kvss_catalogue_newest_of(list->backups, vm->name)
+    const KvssSummary *last = list->backups ? kvss_summary_newest_of(list->backups, vm->name)
                                            : NULL;
 
     if (list->json)
@@ -146,44 +146,43 @@ names_of(const GPtrArray *list)
     GPtrArray *names = g_ptr_array_new();
 
     for (guint i = 0; i < list->len; i++) {
-        const KvssManifestVm *vm = g_ptr_array_index(list, i);
+        const KvssSummaryMember *member = g_ptr_array_index(list, i);
 
-        g_ptr_array_add(names, vm->component->display_name);
+        g_ptr_array_add(names, member->display_name);
     }
     g_ptr_array_add(names, NULL);
     return names;
 }
 
 static JsonObject *
-backup_json(const KvssBackup *backup)
+backup_json(const KvssSummary *backup)
 {
-    const KvssManifest *manifest = backup->manifest;
-    g_autoptr(GPtrArray) names = names_of(manifest->vms);
-    g_autoptr(GPtrArray) components = names_of(manifest->components);
-    g_autofree char *time = kvss_manifest_time(manifest->time_us);
+    g_autoptr(GPtrArray) names = names_of(backup->vms);
+    g_autoptr(GPtrArray) components = names_of(backup->components);
+    g_autofree char *time = kvss_manifest_time(backup->time_us);
     JsonObject *object = json_object_new();
 
     kvss_set_text(object, "id", backup->snapshot->id);
-    kvss_set_text(object, "set_id", manifest->set_id);
+    kvss_set_text(object, "set_id", backup->set_id);
     kvss_set_text(object, "time", time);
-    kvss_set_text(object, "host", manifest->host);
+    kvss_set_text(object, "host", backup->host);
     json_object_set_array_member(object, "tags",
                                  kvss_texts((const char *const *) backup->snapshot->tags));
     json_object_set_array_member(object, "vms", kvss_texts((const char *const *) names->pdata));
     json_object_set_array_member(object, "components",
                                  kvss_texts((const char *const *) components->pdata));
-    json_object_set_int_member(object, "size", (gint64) manifest->size);
+    json_object_set_int_member(object, "size", (gint64) backup->size);
     return object;
 }
 
 static void
-print_backup_row(KvssTable *table, const KvssBackup *backup)
+print_backup_row(KvssTable *table, const KvssSummary *backup)
 {
-    g_autoptr(GPtrArray) names = names_of(backup->manifest->vms);
-    g_autoptr(GPtrArray) components = names_of(backup->manifest->components);
+    g_autoptr(GPtrArray) names = names_of(backup->vms);
+    g_autoptr(GPtrArray) components = names_of(backup->components);
     g_autofree char *id = g_strndup(backup->snapshot->id, 8);
-    g_autofree char *time = kvss_time_text(backup->manifest->time_us);
-    g_autofree char *size = kvss_size_text(backup->manifest->size);
+    g_autofree char *time = kvss_time_text(backup->time_us);
+    g_autofree char *size = kvss_size_text(backup->size);
     g_autofree char *vms = g_strjoinv(" ", (char **) names->pdata);
     g_autofree char *others = g_strjoinv(" ", (char **) components->pdata);
     g_autofree char *all = g_strconcat(vms, *vms && *others ? " " : "", others, NULL);
@@ -192,7 +191,7 @@ print_backup_row(KvssTable *table, const KvssBackup *backup)
     for (char **tag = backup->snapshot->tags; tag && *tag; tag++)
         if (strcmp(*tag, KVSS_CATALOGUE_TAG) != 0)
             g_string_append_printf(tags, "%s%s", tags->len ? "," : "", *tag);
-    kvss_table_add(table, id, time, backup->manifest->host ? backup->manifest->host : "", size,
+    kvss_table_add(table, id, time, backup->host ? backup->host : "", size,
                    tags->str, all, NULL);
 }
 
@@ -214,7 +213,7 @@ print_backups(const GPtrArray *backups, bool json)
                             : kvss_table_new("ID", "TIME", "HOST", "SIZE", "TAGS", "VMS", NULL);
 
     for (guint i = 0; i < backups->len; i++) {
-        const KvssBackup *backup = g_ptr_array_index(backups, i);
+        const KvssSummary *backup = g_ptr_array_index(backups, i);
 
         if (json)
             json_array_add_object_element(array, backup_json(backup));
@@ -239,7 +238,7 @@ list_backups(KvssRequester *requester, GError **error)
     repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, error);
     if (!repository)
         return -1;
-    backups = kvss_catalogue_list(repository, note_problem, &is_damaged, error);
+    backups = kvss_catalogue_summaries(repository, note_problem, &is_damaged, error);
     if (!backups)
         return -1;
     print_backups(backups, requester->options->json);
