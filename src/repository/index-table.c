@@ -1,20 +1,27 @@
 /*
  * index-table.c - all blobs of a set of index files, sorted, ready to be mapped
  */
-#include "base/atomic-file.h"
 #include "base/fd.h"
 #include "repository/crypto.h"
 #include "repository/id.h"
 #include "repository/index-table.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* The last digits count the layouts; a number in native order follows as the mark of byte order. */
-#define MAGIC "kvssix01"
+#define MAGIC "kvssix02"
 #define BYTE_ORDER_MARK 0x01020304u
+
+/*
+ * A look-up brings the pages around those it touches, 64 KiB each. After so many
+ * they are let go of: a backup of a large disk would end with the whole table as its memory.
+ */
+#define LOOKS_MAX 512
 
 typedef struct {
     char magic[8];
@@ -24,15 +31,22 @@ typedef struct {
 } Header;
 
 G_STATIC_ASSERT(sizeof(KvssTableEntry) == 48);
-G_STATIC_ASSERT(sizeof(Header) == 40);
+G_STATIC_ASSERT(sizeof(Header) == KVSS_TABLE_HEADER_LENGTH);
 
 void
 kvss_index_table_free(KvssIndexTable *table)
 {
     if (!table)
         return;
-    g_bytes_unref(table->bytes);
+    (void) munmap(table->mapped, table->length);
     g_free(table);
+}
+
+/* The mapping is read only and of a file, or of memory that is a file: nothing is lost. */
+void
+kvss_index_table_let_go(const KvssIndexTable *table)
+{
+    (void) madvise(table->mapped, table->length, MADV_DONTNEED);
 }
 
 /* Sizes in a file are bounded before they are added up. */
@@ -48,26 +62,25 @@ header_fits(const Header *header, size_t size)
                 + header->n_entries * sizeof(KvssTableEntry) == size;
 }
 
-/* @bytes is taken; NULL when its parts do not fit together. */
+/* Of a file whose checksum is right; NULL when its parts do not fit together. */
 static KvssIndexTable *
-table_over(GBytes *bytes)
+table_of_file(int fd)
 {
-    gsize size;
-    const uint8_t *data = g_bytes_get_data(bytes, &size);
     KvssIndexTable *table;
+    struct stat st;
     Header header;
+    uint8_t *data;
 
-    if (size < sizeof header) {
-        g_bytes_unref(bytes);
+    if (fstat(fd, &st) < 0 || st.st_size < (off_t) sizeof header
+        || !kvss_pread_exact(fd, &header, sizeof header, 0, NULL)
+        || !header_fits(&header, (size_t) st.st_size))
         return NULL;
-    }
-    memcpy(&header, data, sizeof header);
-    if (!header_fits(&header, size)) {
-        g_bytes_unref(bytes);
+    data = mmap(NULL, (size_t) st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED)
         return NULL;
-    }
     table = g_new0(KvssIndexTable, 1);
-    table->bytes = bytes;
+    table->mapped = data;
+    table->length = (size_t) st.st_size;
     table->n_index_ids = header.n_index_ids;
     table->n_pack_ids = header.n_pack_ids;
     table->n_entries = header.n_entries;
@@ -77,60 +90,29 @@ table_over(GBytes *bytes)
     return table;
 }
 
-/* By id; trees after data; then by place, so that equal entries are neighbours. */
-static int
-compare_entries(const void *a, const void *b)
+int
+kvss_index_table_compare(const KvssTableEntry *a, const KvssTableEntry *b)
 {
-    const KvssTableEntry *one = a, *two = b;
-    int order = memcmp(one->id, two->id, KVSS_ID_LENGTH);
+    int order = memcmp(a->id, b->id, KVSS_ID_LENGTH);
 
     if (order == 0)
-        order = one->pack < two->pack ? -1 : one->pack > two->pack;
+        order = a->pack < b->pack ? -1 : a->pack > b->pack;
     if (order == 0)
-        order = one->offset < two->offset ? -1 : one->offset > two->offset;
+        order = a->offset < b->offset ? -1 : a->offset > b->offset;
     return order;
 }
 
-static void
-sort_and_drop_equal(GArray *entries)
+static int
+compare_entries(const void *a, const void *b)
 {
-    KvssTableEntry *at = (KvssTableEntry *) (void *) entries->data;
-    guint kept = 0;
-
-    if (entries->len == 0)
-        return;
-    qsort(at, entries->len, sizeof *at, compare_entries);
-    for (guint i = 1; i < entries->len; i++)
-        if (compare_entries(&at[kept], &at[i]) != 0)
-            at[++kept] = at[i];
-    g_array_set_size(entries, kept + 1);
+    return kvss_index_table_compare(a, b);
 }
 
-KvssIndexTable *
-kvss_index_table_build(const GByteArray *index_ids, const GByteArray *pack_ids, GArray *entries)
+void
+kvss_index_table_sort(KvssTableEntry *entries, size_t n)
 {
-    Header header = { .byte_order = BYTE_ORDER_MARK, .entry_size = sizeof(KvssTableEntry) };
-    size_t entries_size, size;
-    uint8_t *data, *at;
-
-    sort_and_drop_equal(entries);
-    memcpy(header.magic, MAGIC, sizeof header.magic);
-    header.n_index_ids = index_ids->len / KVSS_ID_LENGTH;
-    header.n_pack_ids = pack_ids->len / KVSS_ID_LENGTH;
-    header.n_entries = entries->len;
-
-    entries_size = (size_t) entries->len * sizeof(KvssTableEntry);
-    size = sizeof header + index_ids->len + pack_ids->len + entries_size + KVSS_ID_LENGTH;
-    at = data = g_malloc(size);
-    at = mempcpy(at, &header, sizeof header);
-    if (index_ids->len)
-        at = mempcpy(at, index_ids->data, index_ids->len);
-    if (pack_ids->len)
-        at = mempcpy(at, pack_ids->data, pack_ids->len);
-    if (entries_size)
-        at = mempcpy(at, entries->data, entries_size);
-    kvss_id_of(data, size - KVSS_ID_LENGTH, at);
-    return table_over(g_bytes_new_take(data, size));
+    if (n > 0)
+        qsort(entries, n, sizeof *entries, compare_entries);
 }
 
 /*
@@ -142,7 +124,7 @@ file_hash(int fd, uint64_t length, uint8_t out_id[KVSS_ID_LENGTH])
 {
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     g_autofree uint8_t *buffer = g_malloc(1u << 20);
-    uint64_t at = 0;
+    uint64_t at = sizeof(Header);
     bool ok = EVP_DigestInit_ex2(hash, EVP_sha256(), NULL) == 1;
 
     while (ok && at < length) {
@@ -152,7 +134,9 @@ file_hash(int fd, uint64_t length, uint8_t out_id[KVSS_ID_LENGTH])
             && EVP_DigestUpdate(hash, buffer, part) == 1;
         at += part;
     }
-    ok = ok && EVP_DigestFinal_ex(hash, out_id, NULL) == 1;
+    ok = ok && kvss_pread_exact(fd, buffer, sizeof(Header), 0, NULL)
+        && EVP_DigestUpdate(hash, buffer, sizeof(Header)) == 1
+        && EVP_DigestFinal_ex(hash, out_id, NULL) == 1;
     EVP_MD_CTX_free(hash);
     return ok;
 }
@@ -175,7 +159,6 @@ KvssIndexTable *
 kvss_index_table_map(const char *path)
 {
     kvss_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    g_autoptr(GMappedFile) mapped = NULL;
 
     if (fd < 0)
         return NULL;
@@ -183,33 +166,82 @@ kvss_index_table_map(const char *path)
         g_debug("the index cache %s is damaged and is made anew", path);
         return NULL;
     }
-    mapped = g_mapped_file_new_from_fd(fd, FALSE, NULL);
-    return mapped ? table_over(g_mapped_file_get_bytes(mapped)) : NULL;
+    return table_of_file(fd);
 }
 
-void
-kvss_index_table_save(const KvssIndexTable *table, const char *path)
+KvssIndexTable *
+kvss_index_table_seal(int fd, uint64_t n_index_ids, uint64_t n_pack_ids, uint64_t n_entries,
+                      GError **error)
 {
-    g_autofree char *folder = g_path_get_dirname(path);
-    g_autoptr(GError) error = NULL;
-    gsize size;
-    const void *data = g_bytes_get_data(table->bytes, &size);
+    Header header = {
+        .byte_order = BYTE_ORDER_MARK, .entry_size = sizeof(KvssTableEntry),
+        .n_index_ids = n_index_ids, .n_pack_ids = n_pack_ids, .n_entries = n_entries,
+    };
+    uint64_t length = sizeof header + (n_index_ids + n_pack_ids) * KVSS_ID_LENGTH
+        + n_entries * sizeof(KvssTableEntry);
+    KvssIndexTable *table = NULL;
+    uint8_t hash[KVSS_ID_LENGTH];
 
-    if (g_mkdir_with_parents(folder, 0700) < 0
-        || !kvss_atomic_file_write(path, data, size, 0600, &error))
-        g_debug("no index cache: %s", error ? error->message : folder);
+    memcpy(header.magic, MAGIC, sizeof header.magic);
+    if (!kvss_pwrite_exact(fd, &header, sizeof header, 0, error))
+        return NULL;
+    if (file_hash(fd, length, hash)) {
+        if (!kvss_pwrite_exact(fd, hash, sizeof hash, length, error))
+            return NULL;
+        table = table_of_file(fd);
+    }
+    if (!table)
+        kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
+                   "the index table that was written cannot be read: %s", g_strerror(errno));
+    return table;
 }
 
-/* The first entry that is not below (@id, data). */
+/* Where it would be if ids were spread evenly; being hashes, they nearly are. */
+static size_t
+likely_place(const KvssIndexTable *table, const uint8_t id[KVSS_ID_LENGTH])
+{
+    uint32_t front;
+
+    memcpy(&front, id, sizeof front);
+    return (size_t) (((uint64_t) GUINT32_FROM_BE(front) * table->n_entries) >> 32);
+}
+
+static bool
+is_below(const KvssIndexTable *table, size_t number, const uint8_t id[KVSS_ID_LENGTH])
+{
+    return memcmp(table->entries[number].id, id, KVSS_ID_LENGTH) < 0;
+}
+
+/*
+ * The first entry that is not below (@id, data): around its likely place, in steps that
+ * double until it is between two of them, then by halves. So a look-up touches a page or
+ * two of a table that has many thousands.
+ */
 static size_t
 lower_bound(const KvssIndexTable *table, const uint8_t id[KVSS_ID_LENGTH])
 {
-    size_t low = 0, high = table->n_entries;
+    size_t low = 0, high = table->n_entries, step = 16;
+    size_t at = likely_place(table, id);
 
+    while (at < high && is_below(table, at, id)) {
+        low = at + 1;
+        at += MIN(step, high - at);
+        step *= 2;
+    }
+    high = MIN(high, at);
+    for (step = 16; low < high; step *= 2) {
+        size_t before = high - low > step ? high - step : low;
+
+        if (is_below(table, before, id)) {
+            low = before + 1;
+            break;
+        }
+        high = before;
+    }
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (memcmp(table->entries[middle].id, id, KVSS_ID_LENGTH) < 0)
+        if (is_below(table, middle, id))
             low = middle + 1;
         else
             high = middle;
@@ -247,6 +279,8 @@ static size_t
 find_entry(const KvssIndexTable *table, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
            unsigned copy)
 {
+    if (g_atomic_int_add(&((KvssIndexTable *) table)->n_looks, 1) % LOOKS_MAX == LOOKS_MAX - 1)
+        kvss_index_table_let_go(table);
     for (size_t i = lower_bound(table, id);
          i < table->n_entries && kvss_id_equal(table->entries[i].id, id); i++)
         if (entry_is(table, i, is_tree) && copy-- == 0)

@@ -8,12 +8,16 @@
  *   one of the cached ones is gone (a prune)   read all
  */
 #include "repository/id.h"
+#include "repository/index-build.h"
 #include "repository/index-table.h"
 #include "repository/index.h"
 #include "repository/new-blobs.h"
 #include "repository/repository-private.h"
 
 #include <string.h>
+
+/* Packs are visited so many entries at a time: 56 MiB, and 48 MiB of the table at most before it is let go of. */
+#define ENTRIES_AT_HAND (1u << 20)
 
 struct KvssIndex {
     KvssBackend *backend;    /* borrowed */
@@ -55,68 +59,8 @@ kvss_index_free(KvssIndex *index)
 
 /* ---- loading ---- */
 
-/** A table in the making. */
-typedef struct {
-    GByteArray *index_ids, *pack_ids;
-    GArray *entries;      /* KvssTableEntry */
-    GHashTable *numbers;  /* pack id -> number + 1 */
-} Build;
-
-static void
-build_clear(Build *build)
-{
-    g_clear_pointer(&build->index_ids, g_byte_array_unref);
-    g_clear_pointer(&build->pack_ids, g_byte_array_unref);
-    g_clear_pointer(&build->entries, g_array_unref);
-    g_clear_pointer(&build->numbers, g_hash_table_unref);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Build, build_clear)
-
-static void
-build_init(Build *build)
-{
-    build->index_ids = g_byte_array_new();
-    build->pack_ids = g_byte_array_new();
-    build->entries = g_array_new(FALSE, FALSE, sizeof(KvssTableEntry));
-    build->numbers = g_hash_table_new_full(kvss_id_hash, kvss_id_same, g_free, NULL);
-}
-
-static uint32_t
-build_pack_number(Build *build, const uint8_t *pack)
-{
-    guint number = GPOINTER_TO_UINT(g_hash_table_lookup(build->numbers, pack));
-
-    if (number == 0) {
-        g_byte_array_append(build->pack_ids, pack, KVSS_ID_LENGTH);
-        number = build->pack_ids->len / KVSS_ID_LENGTH;
-        g_hash_table_insert(build->numbers, g_memdup2(pack, KVSS_ID_LENGTH),
-                            GUINT_TO_POINTER(number));
-    }
-    return number - 1;
-}
-
-static void
-build_add_pack(const uint8_t pack[KVSS_ID_LENGTH], const GArray *entries, gpointer data)
-{
-    Build *build = data;
-    uint32_t number = build_pack_number(build, pack);
-
-    for (guint i = 0; i < entries->len; i++) {
-        const KvssPackEntry *from = &g_array_index(entries, KvssPackEntry, i);
-        KvssTableEntry to = {
-            .pack = number | (from->is_tree ? KVSS_TABLE_TREE : 0),
-            .offset = from->offset,
-            .length = from->length,
-            .plain_length = from->is_compressed ? from->plain_length : 0,
-        };
-
-        memcpy(to.id, from->id, KVSS_ID_LENGTH);
-        g_array_append_val(build->entries, to);
-    }
-}
-
 static bool
-build_add_file(Build *build, const KvssIndex *index, const uint8_t *id, GError **error)
+build_add_file(KvssIndexBuild *build, const KvssIndex *index, const uint8_t *id, GError **error)
 {
     char name[KVSS_ID_HEX_LENGTH + 1];
     g_autoptr(GBytes) json = NULL;
@@ -126,23 +70,13 @@ build_add_file(Build *build, const KvssIndex *index, const uint8_t *id, GError *
                               KVSS_INDEX_MAX, error);
     if (!json)
         return false;
-    if (!kvss_index_parse(g_bytes_get_data(json, NULL), g_bytes_get_size(json), build_add_pack,
-                          build, error)) {
+    if (!kvss_index_parse(g_bytes_get_data(json, NULL), g_bytes_get_size(json),
+                          kvss_index_build_add_pack, build, error)) {
         g_prefix_error(error, "index %.8s is damaged: ", name);
         return false;
     }
-    g_byte_array_append(build->index_ids, id, KVSS_ID_LENGTH);
+    kvss_index_build_add_index(build, id);
     return true;
-}
-
-static void
-build_add_table(Build *build, const KvssIndexTable *table)
-{
-    g_byte_array_append(build->index_ids, table->index_ids,
-                        (guint) (table->n_index_ids * KVSS_ID_LENGTH));
-    for (size_t i = 0; i < table->n_pack_ids; i++)
-        (void) build_pack_number(build, table->pack_ids + i * KVSS_ID_LENGTH);
-    g_array_append_vals(build->entries, table->entries, (guint) table->n_entries);
 }
 
 static int
@@ -173,25 +107,26 @@ count_known(GHashTable *known, const GArray *files)
     return n;
 }
 
-/* The table for exactly @files, built on @old where that is a part of it. */
+/* The table for exactly @files, built on @old where that is a part of it; mapped from the cache. */
 static KvssIndexTable *
 build_table(const KvssIndex *index, const KvssIndexTable *old, const GArray *files, GError **error)
 {
     g_autoptr(GHashTable) known = table_index_ids(old);
-    g_auto(Build) build = { 0 };
+    g_autoptr(KvssIndexBuild) build = kvss_index_build_new(index->cache_path, 0, error);
 
-    build_init(&build);
+    if (!build)
+        return NULL;
     if (old && count_known(known, files) == old->n_index_ids)
-        build_add_table(&build, old);
+        kvss_index_build_add_table(build, old);
     else
         g_hash_table_remove_all(known);
     for (guint i = 0; i < files->len; i++) {
         const uint8_t *id = g_array_index(files, KvssStoredFile, i).id;
 
-        if (!g_hash_table_contains(known, id) && !build_add_file(&build, index, id, error))
+        if (!g_hash_table_contains(known, id) && !build_add_file(build, index, id, error))
             return NULL;
     }
-    return kvss_index_table_build(build.index_ids, build.pack_ids, build.entries);
+    return kvss_index_build_finish(build, error);
 }
 
 static bool
@@ -203,22 +138,6 @@ table_is_of(const KvssIndexTable *table, const GArray *files)
         return false;
     known = table_index_ids(table);
     return count_known(known, files) == files->len;
-}
-
-/* What was built goes to the cache, and is used from there: mapped pages are not our memory. */
-static KvssIndexTable *
-table_through_cache(const KvssIndex *index, KvssIndexTable *built)
-{
-    KvssIndexTable *mapped;
-
-    if (!index->cache_path)
-        return built;
-    kvss_index_table_save(built, index->cache_path);
-    mapped = kvss_index_table_map(index->cache_path);
-    if (!mapped)
-        return built;
-    kvss_index_table_free(built);
-    return mapped;
 }
 
 /*
@@ -262,7 +181,7 @@ index_load(KvssIndex *index, bool *out_changed, GError **error)
     table = build_table(index, cached ? cached : index->table, files, error);
     if (!table)
         return false;
-    use_table(index, table_through_cache(index, table));
+    use_table(index, table);
     return true;
 }
 
@@ -350,65 +269,103 @@ kvss_index_number(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGT
     return found;
 }
 
+/** One entry, for sorting. */
 typedef struct {
-    uint32_t pack, offset, at;
-} Place;
+    KvssPackEntry entry;
+    uint32_t number;
+} Numbered;
 
-static int
-compare_places(const void *a, const void *b)
+/* Where the entries of each pack begin when they are in order of packs: one place more than packs. */
+static size_t *
+starts_of_packs(const KvssIndexTable *table)
 {
-    const Place *one = a, *two = b;
-
-    if (one->pack != two->pack)
-        return one->pack < two->pack ? -1 : 1;
-    return one->offset < two->offset ? -1 : one->offset > two->offset;
-}
-
-static Place *
-places_in_order(const KvssIndexTable *table)
-{
-    Place *places = g_new(Place, table->n_entries);
+    size_t n_packs = table->n_pack_ids, *starts = g_new0(size_t, n_packs + 1);
 
     for (size_t i = 0; i < table->n_entries; i++) {
-        const KvssTableEntry *entry = &table->entries[i];
+        uint32_t pack = table->entries[i].pack & ~KVSS_TABLE_TREE;
 
-        places[i] = (Place) { entry->pack & ~KVSS_TABLE_TREE, entry->offset, (uint32_t) i };
+        if (pack < n_packs)
+            starts[pack + 1]++;
+        if (i % ENTRIES_AT_HAND == ENTRIES_AT_HAND - 1)
+            kvss_index_table_let_go(table);
     }
-    qsort(places, table->n_entries, sizeof *places, compare_places);
-    return places;
+    for (size_t i = 0; i < n_packs; i++)
+        starts[i + 1] += starts[i];
+    return starts;
+}
+
+/* Packs from @first on whose entries are at hand together: at least one. */
+static size_t
+end_of_batch(const KvssIndexTable *table, const size_t *starts, size_t first)
+{
+    size_t end = first + 1;
+
+    while (end < table->n_pack_ids && starts[end + 1] - starts[first] <= ENTRIES_AT_HAND)
+        end++;
+    return end;
+}
+
+/* The entries of packs [@first, @end), pack after pack. The table is read from front to back. */
+static Numbered *
+collect(const KvssIndexTable *table, const size_t *starts, size_t first, size_t end)
+{
+    Numbered *batch = g_new(Numbered, starts[end] - starts[first]);
+    g_autofree size_t *next = g_memdup2(starts + first, (end - first) * sizeof *next);
+
+    for (size_t i = 0; i < table->n_entries; i++) {
+        uint32_t pack = table->entries[i].pack & ~KVSS_TABLE_TREE;
+
+        if (pack >= first && pack < end)
+            batch[next[pack - first]++ - starts[first]]
+                = (Numbered) { kvss_index_table_pack_entry(&table->entries[i]), (uint32_t) i };
+        if (i % ENTRIES_AT_HAND == ENTRIES_AT_HAND - 1)
+            kvss_index_table_let_go(table);
+    }
+    return batch;
+}
+
+static int
+compare_offsets(const void *a, const void *b)
+{
+    uint32_t one = ((const Numbered *) a)->entry.offset, two = ((const Numbered *) b)->entry.offset;
+
+    return one < two ? -1 : one > two;
 }
 
 static bool
-visit_pack(const KvssIndexTable *table, const Place *places, size_t n, KvssIndexVisit visit,
-           gpointer data, GError **error)
+visit_pack(const uint8_t *pack, Numbered *numbered, size_t n, KvssIndexVisit visit, gpointer data,
+           GError **error)
 {
     g_autofree KvssPackEntry *entries = g_new(KvssPackEntry, n);
     g_autofree uint32_t *numbers = g_new(uint32_t, n);
 
+    qsort(numbered, n, sizeof *numbered, compare_offsets);
     for (size_t i = 0; i < n; i++) {
-        numbers[i] = places[i].at;
-        entries[i] = kvss_index_table_pack_entry(&table->entries[numbers[i]]);
+        entries[i] = numbered[i].entry;
+        numbers[i] = numbered[i].number;
     }
-    return visit(table->pack_ids + (size_t) places[0].pack * KVSS_ID_LENGTH, entries, numbers, n,
-                 data, error);
+    return visit(pack, entries, numbers, n, data, error);
 }
 
 bool
 kvss_index_visit_packs(KvssIndex *index, KvssIndexVisit visit, gpointer data, GError **error)
 {
     const KvssIndexTable *table = index->table;
-    g_autofree Place *places = table ? places_in_order(table) : NULL;
-    size_t first = 0;
+    g_autofree size_t *starts = table ? starts_of_packs(table) : NULL;
 
-    while (table && first < table->n_entries) {
-        size_t n = 1;
+    for (size_t first = 0, end; table && first < table->n_pack_ids; first = end) {
+        g_autofree Numbered *batch = NULL;
 
-        while (first + n < table->n_entries && places[first + n].pack == places[first].pack)
-            n++;
-        if (places[first].pack < table->n_pack_ids
-            && !visit_pack(table, places + first, n, visit, data, error))
-            return false;
-        first += n;
+        end = end_of_batch(table, starts, first);
+        batch = collect(table, starts, first, end);
+        for (size_t pack = first; pack < end; pack++) {
+            size_t n = starts[pack + 1] - starts[pack];
+
+            if (n > 0
+                && !visit_pack(table->pack_ids + pack * KVSS_ID_LENGTH,
+                               batch + (starts[pack] - starts[first]), n, visit, data, error))
+                return false;
+        }
     }
     return true;
 }
