@@ -37,6 +37,7 @@
 #include <kvss/repository/repository.h>
 #include <kvss/catalogue/manifest.h>
 #include <kvss/catalogue/catalogue.h>
+#include <kvss/catalogue/summary.h>
 #include <kvss/backup/backup.h>
 #include <kvss/restore/export.h>
 #include <kvss/restore/restore.h>
