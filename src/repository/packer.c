@@ -77,7 +77,9 @@ write_index(KvssPacker *packer, GError **error)
     packer->indexed_us = g_get_monotonic_time();
     if (packer->unindexed->len == 0)
         return true;
-    if (!kvss_backend_sync(repository->backend, error))
+    /* Without our lock these packs may be gone: an index file that names them would outlive this run. */
+    if ((repository->lock && !kvss_lock_check(repository->lock, error))
+        || !kvss_backend_sync(repository->backend, error))
         return false;
     json = kvss_index_text(packer->unindexed);
     if (!kvss_document_write(repository->backend, repository->codecs, KVSS_FILE_INDEX, json, NULL,

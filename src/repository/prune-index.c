@@ -78,6 +78,9 @@ write_file(Indexes *indexes, GError **error)
     if (indexes->packs->len == 0)
         return true;
     kvss_prune_step(indexes->prune);
+    /* Without our lock packs may be gone that this file would name for good. */
+    if (!kvss_lock_check(repository->lock, error))
+        return false;
     json = kvss_index_text(indexes->packs);
     if (!kvss_document_write(repository->backend, repository->codecs, KVSS_FILE_INDEX, json, NULL,
                              error))

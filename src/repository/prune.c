@@ -18,7 +18,8 @@
  * needed. What it leaves besides is rubbish that the next prune finds: unknown
  * packs (2, 6), blobs twice (3, 5), packs named twice (4).
  *
- * While files are removed the lock is looked at again and again: a host that slept may have lost it.
+ * The lock is looked at before each index file and again and again while files
+ * are removed: a host that slept may have lost it, and others removed what we count on.
  */
 #include "base/test-point.h"
 #include "repository/prune.h"
