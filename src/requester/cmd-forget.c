@@ -2,7 +2,8 @@
  * cmd-forget.c - kvss forget: drops backups, by rules or by name
  *
  * A set goes whole or stays whole. One that cannot be read is no backup of
- * anything as far as rules go, and is never dropped but by its name.
+ * anything as far as rules go, and is never dropped but by its name. So each
+ * set.json is read, not its summary on this host, which would not know.
  */
 #include "catalogue/catalogue.h"
 #include "requester/output.h"
