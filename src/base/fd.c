@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,6 +105,23 @@ kvss_fsync_folder(const char *path, GError **error)
     if (fd < 0)
         return kvss_throw_errno(error, errno, "open folder %s", path);
     return kvss_fsync(fd, path, error);
+}
+
+bool
+kvss_make_folders(const char *path, mode_t mode, GError **error)
+{
+    g_autofree char *parent = g_path_get_dirname(path);
+    int rc = mkdir(path, mode);
+
+    if (rc < 0 && errno == ENOENT && strcmp(parent, path) != 0) {
+        if (!kvss_make_folders(parent, mode, error))
+            return false;
+        rc = mkdir(path, mode);
+    }
+    if (rc == 0)
+        return kvss_fsync_folder(parent, error);
+    return (errno == EEXIST && g_file_test(path, G_FILE_TEST_IS_DIR))
+        || kvss_throw_errno(error, errno, "make folder %s", path);
 }
 
 bool

@@ -46,5 +46,13 @@ bool kvss_fsync(int fd, const char *path, GError **error) G_GNUC_WARN_UNUSED_RES
 /** Opens the folder, syncs it, closes it. Makes a rename or unlink in it durable. */
 bool kvss_fsync_folder(const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/**
+ * kvss_make_folders:
+ *
+ * Makes the folder and those above it that are missing, each durable in the one above before
+ * this returns: what is synced in it later cannot be lost with it. One that is there is fine.
+ */
+bool kvss_make_folders(const char *path, mode_t mode, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /** Is what is open here still what the path names? */
 bool kvss_fd_is_at(int fd, const char *path);

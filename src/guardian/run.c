@@ -44,14 +44,6 @@ struct KvssRun {
 
 /* ---- begin and end ---- */
 
-static bool
-make_folder(const char *path, unsigned mode, GError **error)
-{
-    if (g_mkdir_with_parents(path, (int) mode) == 0)
-        return true;
-    return kvss_throw_errno(error, errno, "make folder %s", path);
-}
-
 /*
  * flock()ed by this process alone (the journal's lock is shared with the
  * guardian), so that recovery can tell a live run from a guardian cleaning up.
@@ -87,7 +79,7 @@ run_make_folder(KvssRun *run, const char *scratch_dir, GError **error)
 
     run->folder = g_build_filename(parent, name, NULL);
     json_object_set_string_member(details, "path", run->folder);
-    if (!make_folder(parent, 0711, error)) {
+    if (!kvss_make_folders(parent, 0711, error)) {
         json_object_unref(details);
         return false;
     }
@@ -118,7 +110,7 @@ kvss_run_begin(const char *state_dir, const char *scratch_dir, KvssHost *host, c
     g_mutex_init(&run->starting);
 
     /* QEMU gets through to the work folder; journals hold definitions with their secrets. */
-    if (!make_folder(state_dir, 0711, error) || !make_folder(journals, 0700, error)
+    if (!kvss_make_folders(state_dir, 0711, error) || !kvss_make_folders(journals, 0700, error)
         || !run_show_alive(run, journals, error))
         return NULL;
     run->journal = kvss_journal_create(journals, id, purpose, kvss_host_uri(host), error);

@@ -50,10 +50,8 @@ kvss_lock_note_new(const char *state_dir, const char *location, GError **error)
     KvssLockNote *note;
     kvss_autofd int guard = -1;
 
-    if (g_mkdir_with_parents(folder, 0700) < 0) {
-        kvss_throw_errno(error, errno, "make folder %s", folder);
+    if (!kvss_make_folders(folder, 0700, error))
         return NULL;
-    }
     guard = open_guard(folder, error);
     if (guard < 0)
         return NULL;
