@@ -35,6 +35,7 @@ struct KvssLock {
     GCond wake;
     bool is_ending;
     char name[KVSS_ID_HEX_LENGTH + 1]; /* of the lock file; empty: none */
+    bool is_left;            /* a lock file of ours could not be removed: the note must stay */
     gint64 written_us;       /* wall clock: what the others go by, and it counts sleep */
     gint64 next_us;          /* monotonic */
     GThread *thread;
@@ -113,6 +114,19 @@ lock_text(bool is_exclusive, gint64 now_us)
     return json;
 }
 
+/* Absent is fine: somebody took it for stale, which kvss_lock_check() tells. */
+static bool
+remove_lock_file(KvssLock *lock, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (kvss_backend_remove(lock->backend, KVSS_FILE_LOCK, name, &error)
+        || g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
+        return true;
+    g_warning("%s", error->message);
+    return false;
+}
+
 /* A new lock file, on record before it exists. The caller holds the mutex or is alone. */
 static bool
 lock_write(KvssLock *lock, GError **error)
@@ -128,26 +142,18 @@ lock_write(KvssLock *lock, GError **error)
 
     kvss_id_of(data, length, id);
     kvss_id_to_hex(id, name);
-    if (!kvss_lock_note_add(lock->note, name, error)
-        || !kvss_backend_put(lock->backend, KVSS_FILE_LOCK, name, data, length, error))
+    if (!kvss_lock_note_add(lock->note, name, error))
         return false;
+    if (!kvss_backend_put(lock->backend, KVSS_FILE_LOCK, name, data, length, error)) {
+        /* It may be there all the same, when only its sync failed. */
+        if (!remove_lock_file(lock, name))
+            lock->is_left = true;
+        return false;
+    }
 
     memcpy(lock->name, name, sizeof name);
     lock->written_us = now_us;
     return true;
-}
-
-/* Absent is fine: somebody took it for stale, which kvss_lock_check() tells. */
-static bool
-remove_lock_file(KvssLock *lock, const char *name)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (kvss_backend_remove(lock->backend, KVSS_FILE_LOCK, name, &error)
-        || g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
-        return true;
-    g_warning("%s", error->message);
-    return false;
 }
 
 static void
@@ -331,6 +337,8 @@ kvss_lock_free(KvssLock *lock)
     if (lock->thread)
         lock_stop_thread(lock);
     if (lock->name[0] && !remove_lock_file(lock, lock->name))
+        lock->is_left = true;
+    if (lock->is_left)
         kvss_lock_note_abandon(lock->note);
     else
         kvss_lock_note_free(lock->note);
