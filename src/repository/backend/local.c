@@ -253,6 +253,16 @@ make_missing_folder(LocalBackend *self, KvssFileType type, const char *name)
                                && sync_folder_at(self->root, ".", NULL));
 }
 
+/*
+ * A snapshot counts on index files that others may have named a moment ago and
+ * not yet synced: they must not be lost when it survives.
+ */
+static bool
+sync_index(LocalBackend *self, GError **error)
+{
+    return note_sync(self, sync_folder_at(self->root, type_folders[KVSS_FILE_INDEX], error));
+}
+
 /* Under its name, but the name is not yet durable. */
 static bool
 spool_rename(LocalBackend *self, LocalSpool *spool, KvssFileType type, const char *name,
@@ -302,7 +312,8 @@ put_spool(LocalBackend *self, LocalSpool *spool, KvssFileType type, const char *
     char folder[PATH_MAX];
 
     folder_path(type, name, folder);
-    return local_spool_append(&spool->spool, data, length, error)
+    return (type != KVSS_FILE_SNAPSHOT || sync_index(self, error))
+        && local_spool_append(&spool->spool, data, length, error)
         && spool_rename(self, spool, type, name, error)
         && note_sync(self, sync_folder_at(self->root, folder, error));
 }
