@@ -88,11 +88,13 @@ cmd_backup(char **args, GError **error)
             return false;
     if (!kvss_upload_commit(upload, &info, id, error))
         return false;
+    id[KVSS_ID_HEX_LENGTH] = '\n';
+    if (write(STDOUT_FILENO, id, sizeof id) != sizeof id) /* from here on somebody counts on it */
+        g_error("no standard output");
     stats = kvss_upload_stats(upload);
     fprintf(stderr, "stored %" G_GUINT64_FORMAT " new %" G_GUINT64_FORMAT " chunks %"
             G_GUINT64_FORMAT " new %" G_GUINT64_FORMAT "\n", stats.bytes_stored, stats.bytes_new,
             stats.chunks, stats.chunks_new);
-    printf("%s\n", id);
     return true;
 }
 

@@ -51,14 +51,14 @@ def count_meson_test(test, count):
         count.fail(name, "%s (build/meson-logs/testlog.txt)" % result)
 
 
-def meson_tests(count):
-    print("Running the tests that need no guest", flush=True)
+def meson_tests(count, *options):
+    print("Running the %s that need no guest" % ("sweeps" if options else "tests"), flush=True)
     begin = time.monotonic()
     path = TOP + "/build/meson-logs/testlog.json"
     if os.path.exists(path):
         os.unlink(path)
     with open(LOG, "ab") as log:
-        rc = subprocess.run(["meson", "test", "-C", TOP + "/build", "--no-rebuild", "--print-errorlogs"],
+        rc = subprocess.run(["meson", "test", "-C", TOP + "/build", "--no-rebuild", "--print-errorlogs", *options],
                             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
     before = count.failed
     if os.path.exists(path):
@@ -132,6 +132,8 @@ def check_specification(count):
 def main():
     count = Count()
     meson_tests(count)
+    if "--sweep" in sys.argv:
+        meson_tests(count, "--suite", "sweep")
     if "--vm" not in sys.argv:
         count.skipped.append("tests with real guests: --no-vm was given")
     elif os.geteuid() != 0:

@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""Every crash that a recording allows: the repository opens, and every backup that was acknowledged is whole.
+
+usage: test-crash.py RECORD-IO JUDGE REPOSITORY-TOOL KVSS [--sweep] [--seed TEXT] [NAME...]
+
+An acknowledged backup is one whose id the program wrote to its standard output. What a crash leaves is in the head
+of crashes.py. The mutation tests leave away a kind of fsync from the recording: the sweep must then find a loss.
+Prints TAP, with the seed that makes it do the same again.
+"""
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import crashes
+
+PASSWORD = "correct horse"
+
+
+class Failed(Exception):
+    pass
+
+
+class Store:
+    """A repository and its state folder under one root, where every state is put as well: notes name places."""
+
+    def __init__(self, options):
+        self.options = options
+        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.dir = os.path.realpath(tempfile.mkdtemp(prefix="kvss-crash-", dir=base))
+        self.root = self.dir + "/root"
+        self.repository = self.root + "/repository"
+        self.state = self.root + "/state"
+        os.mkdir(self.root)
+        self.env = dict(os.environ, KVSS_PASSWORD=PASSWORD, RESTIC_PASSWORD=PASSWORD, KVSS_STATE_DIR=self.state,
+                        KVSS_CACHE_DIR=self.dir + "/cache", KVSS_REPOSITORY=self.repository,
+                        KVSS_CONFIG=self.dir + "/no.conf", RESTIC_CACHE_DIR=self.dir + "/restic-cache")
+        self.judge_process = None
+        self.n_disks = 0
+
+    def close(self):
+        if self.judge_process:
+            self.judge_process.kill()
+            self.judge_process.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def run(self, *command, env=None, check=True):
+        done = subprocess.run(command, env=dict(self.env, **(env or {})), stdin=subprocess.DEVNULL, timeout=300,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if check and done.returncode != 0:
+            raise Failed("%s: exit %d: %s%s" % (" ".join(command), done.returncode, done.stdout[-500:], done.stderr[-2000:]))
+        return done
+
+    def init(self):
+        self.run(self.options.tool, "init", self.repository)
+        self.run(self.options.judge, "cheap", self.repository)
+
+    def disk(self, seed, *lengths):
+        """A file of noise (positive lengths) and zeroes (negative ones)."""
+        self.n_disks += 1
+        path = "%s/disk-%d" % (self.dir, self.n_disks)
+        with open(path, "wb") as file:
+            for number, length in enumerate(lengths):
+                if length > 0:
+                    file.write(random.Random("%s-%d" % (seed, number)).randbytes(length))
+                else:
+                    file.seek(-length, os.SEEK_CUR)
+            file.truncate()
+        return path
+
+    def backup_command(self, *disks):
+        return [self.options.tool, "backup", self.repository, "kvss"] + \
+               ["vms/web/disks/vd%s.raw=%s" % (chr(ord("a") + n), disk) for n, disk in enumerate(disks)]
+
+    def backup(self, *disks, **options):
+        return self.run(*self.backup_command(*disks), **options)
+
+    def recording_env(self, log, **more):
+        return dict(LD_PRELOAD=self.options.record, KVSS_TEST_RECORD=log, KVSS_TEST_RECORD_ROOT=self.root, **more)
+
+    def judge(self, how="look"):
+        """(word, what): ok and the ids of the snapshots; none or bad, and why."""
+        if not self.judge_process:
+            self.judge_process = subprocess.Popen([self.options.judge], env=self.env, stdin=subprocess.PIPE,
+                                                  stdout=subprocess.PIPE, text=True)
+        self.judge_process.stdin.write("%s\t%s\t%s\n" % (how, self.repository, self.state))
+        self.judge_process.stdin.flush()
+        answer = self.judge_process.stdout.readline().split()
+        if not answer:
+            raise Failed("the judge died (%d)" % self.judge_process.wait())
+        if answer[0] != "ok":
+            return answer[0], " ".join(answer[1:])
+        return "ok", frozenset(answer[1:])
+
+    def restic_check(self):
+        """None, or what restic says."""
+        done = self.run("restic", "-r", self.repository, "--no-cache", "check", "--read-data", check=False)
+        return None if done.returncode == 0 else done.stdout[-1000:] + done.stderr[-1000:]
+
+
+class Recording:
+    """What was there before, the events, and what had to be there when each was over."""
+
+    def __init__(self, store, base, log, required=(), going=(), opens=True):
+        self.store = store
+        self.base = base                        # a folder
+        self.events = crashes.read_recording(log, store.root)
+        self.required = frozenset(required)     # ids of before that nothing may lose
+        self.going = frozenset(going)           # ids of before that are being forgotten
+        self.opens = opens                      # before the first event
+
+    def end(self):
+        disk = crashes.Disk(self.base)
+        for event in self.events:
+            disk.apply(event)
+        return disk.state(lambda folder: folder.now(), lambda file: file.now)
+
+    def said(self, event):
+        return frozenset(re.findall(r"\b[0-9a-f]{64}\b", event.data.decode())) if event.what == "say" else frozenset()
+
+
+def record(store, *commands, required=(), going=(), opens=True, check=True, **env):
+    """Runs commands one after the other, or those in a list beside each other, and records them."""
+    base = store.dir + "/base"
+    log = store.dir + "/log"
+    shutil.rmtree(base, ignore_errors=True)
+    shutil.copytree(store.root, base)
+    if os.path.exists(log):
+        os.unlink(log)
+    for command in commands:
+        if isinstance(command[0], str):
+            done = store.run(*command, env=store.recording_env(log, **env), check=check)
+            continue
+        processes = []
+        for one, more in command:
+            processes.append(subprocess.Popen(one, env=dict(store.env, **store.recording_env(log, **more)),
+                                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            time.sleep(0.3)
+        for process in processes:
+            out = process.communicate(timeout=100)
+            if check and process.returncode != 0:
+                raise Failed("a command beside others failed: %r" % (out,))
+    recording = Recording(store, base, log, required, going, opens)
+    if recording.end() != crashes.read_state(store.root):
+        raise Failed("the recording is not complete: its replay ends elsewhere than the program did")
+    if check is None:
+        recording.done = done
+    return recording
+
+
+class Sweep:
+    def __init__(self, recording, seed, options, ignore=None, first_only=False):
+        self.recording = recording
+        self.store = recording.store
+        self.rng = random.Random(seed)
+        self.options = options
+        self.ignore = ignore            # fsyncs that are left away: a function of the event
+        self.first_only = first_only    # one loss is enough
+        self.seen = {}                  # digest -> the judge's answer
+        self.losses = []
+        self.n_states = 0
+        self.asked = []                 # states that were whole, for samples
+
+    def lose(self, number, kind, why):
+        event = str(self.recording.events[number]) if number >= 0 else "before the first call"
+        self.losses.append("crash after call %d (%s), %s: %s" % (number, event, kind, why))
+
+    def ask(self, state):
+        name = crashes.digest(state)
+        if name not in self.seen:
+            crashes.write_state(state, self.store.root)
+            self.seen[name] = self.store.judge()
+            if self.seen[name][0] == "ok":
+                self.asked.append(state)
+        return self.seen[name]
+
+    def check(self, number, kind, state, required, allowed, opens):
+        self.n_states += 1
+        word, what = self.ask(state)
+        if word == "bad" or (word == "none" and (opens or required)):
+            self.lose(number, kind, what)
+        elif word == "ok" and not required <= what:
+            self.lose(number, kind, "gone: %s" % ", ".join(sorted(i[:8] for i in required - what)))
+        elif word == "ok" and not what <= allowed:
+            self.lose(number, kind, "there is a backup that nobody made")
+
+    def run(self):
+        """All prefixes. After it: losses."""
+        recording = self.recording
+        disk = crashes.Disk(recording.base)
+        required, opens = set(recording.required), recording.opens
+        allowed = required | recording.going | {i for e in recording.events for i in recording.said(e)}
+        allowed |= self.snapshots_made()
+        n_mixed = 6 if self.options.sweep else 1
+        for number, event in enumerate(recording.events):
+            if not (event.what == "sync" and self.ignore and self.ignore(event)):
+                disk.apply(event)
+            required |= recording.said(event) - recording.going
+            opens = opens or event.what == "say"
+            for kind, state in disk.states(self.rng, n_mixed):
+                self.check(number, kind, state, required, allowed, opens)
+                if self.losses and self.first_only:
+                    return self
+        return self
+
+    def snapshots_made(self):
+        """A snapshot is there from its rename on; its id is told a moment later."""
+        return {os.path.basename(e.fields[1]) for e in self.recording.events
+                if e.what == "rename" and os.path.dirname(e.fields[1]).endswith("/snapshots")}
+
+    def sample(self, n_restic, n_add):
+        """restic's opinion, and a next backup, on some of the states."""
+        states = list(self.asked)
+        self.rng.shuffle(states)
+        for number, state in enumerate(states[:max(n_restic, n_add)]):
+            crashes.write_state(state, self.store.root)
+            word, what = self.store.judge("add" if number < n_add else "look")
+            if word != "ok":
+                self.losses.append("the next backup: %s" % (what,))
+            said = self.store.restic_check() if number < n_restic and shutil.which("restic") else None
+            if said:
+                self.losses.append("restic: " + said)
+
+    def assert_none(self):
+        if self.losses:
+            raise Failed("%d losses, for example:\n%s" % (len(self.losses), "\n".join(self.losses[:5])))
+        print("# %d crashes, %d different states" % (self.n_states, len(self.seen)), flush=True)
+
+
+def with_store(test):
+    def run(options):
+        store = Store(options)
+        try:
+            test(store, options)
+        finally:
+            store.close()
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
+
+
+# --- recordings ---------------------------------------------------------------------------------------------------------
+
+def record_backups(store):
+    """Two backups of two disks one after the other; the second finds half of it there already."""
+    store.init()
+    vda, vdb = store.disk("a", 700000, -600000, 300000), store.disk("b", 400000)
+    vda2 = store.disk("a", 700000, -600000) + ""
+    return record(store, store.backup_command(vda, vdb), store.backup_command(vda2, store.disk("c", 500000)))
+
+
+def record_beside(store):
+    """One run has an index file in place that is not durable; another one builds on it and ends first."""
+    store.init()
+    disk = store.disk("a", 600000)
+    slow = (store.backup_command(disk), {"KVSS_TEST_RECORD_STALL": "/repository/index:1500"})
+    return record(store, [slow, (store.backup_command(disk), {})])
+
+
+# --- tests --------------------------------------------------------------------------------------------------------------
+
+@with_store
+def test_init(store, options):
+    """init: there is no repository, or one that opens"""
+    recording = record(store, [options.tool, "init", store.repository], opens=False)
+    Sweep(recording, options.seed + "init", options).run().assert_none()
+
+
+@with_store
+def test_backup(store, options):
+    """backup: every crash leaves all that was acknowledged, and nothing by halves"""
+    sweep = Sweep(record_backups(store), options.seed + "backup", options).run()
+    sweep.sample(n_restic=40 if options.sweep else 3, n_add=200 if options.sweep else 10)
+    sweep.assert_none()
+
+
+@with_store
+def test_beside(store, options):
+    """backup beside another one: it counts on nothing that a crash may take"""
+    Sweep(record_beside(store), options.seed + "beside", options).run().assert_none()
+
+
+def is_folder_sync(name):
+    return lambda event: re.fullmatch(name, event.path)
+
+
+MUTATIONS = [
+    ("files", lambda event: re.search(r"repository/tmp/kvss-", event.path)),
+    ("folders of packs", is_folder_sync("repository/data/..")),
+    ("the folder of index files", is_folder_sync("repository/index")),
+    ("the folder of snapshots", is_folder_sync("repository/snapshots")),
+    ("notes of locks", is_folder_sync("state/locks(/.*)?")),
+]
+
+
+@with_store
+def test_mutations(store, options):
+    """the sweep can fail: each kind of fsync that is left away is a loss it finds"""
+    recording = record_backups(store)
+    for name, ignore in MUTATIONS:
+        sweep = Sweep(recording, options.seed + name, options, ignore=ignore, first_only=True).run()
+        if not sweep.losses:
+            raise Failed("nobody missed the fsyncs of %s" % name)
+        print("# without fsync of %s: %s" % (name, sweep.losses[0]), flush=True)
+
+
+@with_store
+def test_failed_sync(store, options):
+    """a failed fsync ends the run with an error, and no backup is acknowledged"""
+    store.init()
+    store.backup(store.disk("a", 300000))
+    before = store.judge()[1]
+    disk = store.disk("b", 500000)
+    kept = store.dir + "/kept"
+    shutil.copytree(store.root, kept)
+    number = refused = 0
+    while True:
+        shutil.rmtree(store.root)
+        shutil.copytree(kept, store.root)
+        recording = record(store, store.backup_command(disk), required=before, check=None,
+                           KVSS_TEST_RECORD_FAIL=str(number))
+        failed = [n for n, e in enumerate(recording.events) if e.what == "failed-sync"]
+        said = [n for n, e in enumerate(recording.events) if recording.said(e)]
+        if not failed:
+            break
+        place = str(recording.events[failed[0]])
+        if said and said[0] > failed[0]:
+            raise Failed("%s, and a backup was acknowledged" % place)
+        if not said and recording.done.returncode != 1:
+            raise Failed("%s: exit %d without a backup" % (place, recording.done.returncode))
+        refused += not said
+        answer = store.judge()
+        if answer[0] != "ok" or (not said and answer[1] != before):
+            raise Failed("%s: afterwards: %s" % (place, answer))
+        if options.sweep or number % 3 == 0:
+            Sweep(recording, options.seed + place, options).run().assert_none()
+        number += 1
+    if refused < 5:
+        raise Failed("only %d fsyncs before a backup is acknowledged" % refused)
+    print("# %d fsyncs failed, %d of them before the backup was there" % (number, refused), flush=True)
+
+
+TESTS = [test_init, test_backup, test_beside, test_mutations, test_failed_sync]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("record", "judge", "tool", "kvss"):
+        parser.add_argument(name, type=os.path.abspath)
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--seed", default=os.environ.get("KVSS_TEST_SEED"))
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    options.seed = options.seed or ("%08x" % random.getrandbits(32) if options.sweep else "1")
+    tests = [t for t in TESTS if not options.names or any(n in t.__name__ for n in options.names)]
+    print("1..%d\n# --seed %s" % (len(tests), options.seed), flush=True)
+    bad = 0
+    for number, test in enumerate(tests, 1):
+        begin = time.monotonic()
+        try:
+            test(options)
+            word = "ok"
+        except Failed as error:
+            word = "not ok"
+            bad += 1
+            print("# " + str(error).replace("\n", "\n# "))
+        print("%s %d - crash: %s" % (word, number, test.__doc__), flush=True)
+        print("# %.1f s" % (time.monotonic() - begin), flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
