@@ -27,6 +27,10 @@ struct KvssRepository {
 #define KVSS_SNAPSHOT_MAX (16u << 20)
 #define KVSS_INDEX_MAX (512u << 20)
 
+/** The text of a config file. Errors: CORRUPT; FORMAT for a version that this build does not know. */
+bool kvss_config_parse(const void *text, size_t length, char out_id[KVSS_ID_HEX_LENGTH + 1],
+                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /**
  * kvss_document_read:
  * @name: 64 hex digits: must be the hash of the file's bytes

@@ -46,8 +46,9 @@ config_check_version(uint64_t version, GError **error)
                       "version 2 of version 1)", version);
 }
 
-static bool
-config_parse(GBytes *text, char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
+bool
+kvss_config_parse(const void *text, size_t length, char out_id[KVSS_ID_HEX_LENGTH + 1],
+                  GError **error)
 {
     uint8_t id[KVSS_ID_LENGTH];
     bool has_id = false;
@@ -55,7 +56,7 @@ config_parse(GBytes *text, char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
     KvssJsonText key;
     KvssJson json;
 
-    kvss_json_init(&json, g_bytes_get_data(text, NULL), g_bytes_get_size(text));
+    kvss_json_init(&json, text, length);
     kvss_json_object(&json);
     while (kvss_json_key(&json, &key)) {
         if (kvss_json_text_is(&key, "version")) {
@@ -96,7 +97,7 @@ config_read(KvssBackend *backend, KvssCodecPool *codecs, char out_id[KVSS_ID_HEX
         g_prefix_error(error, "config is damaged: ");
         return false;
     }
-    return config_parse(json, out_id, error);
+    return kvss_config_parse(g_bytes_get_data(json, NULL), g_bytes_get_size(json), out_id, error);
 }
 
 /* ---- create ---- */

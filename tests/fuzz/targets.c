@@ -4,10 +4,12 @@
  * Beyond "does not crash": what was read and is written again reads the same, and a
  * document that was read is valid by its schema.
  */
+#include "catalogue/manifest.h"
 #include "repository/index.h"
 #include "repository/key.h"
 #include "repository/lock.h"
 #include "repository/pack.h"
+#include "repository/repository-private.h"
 #include "repository/snapshot.h"
 #include "repository/tree.h"
 #include "schema.h"
@@ -107,6 +109,48 @@ feed_blob(const uint8_t *data, size_t length)
 }
 
 static void
+feed_config(const uint8_t *data, size_t length)
+{
+    char hex[KVSS_ID_HEX_LENGTH + 1];
+    uint8_t id[KVSS_ID_LENGTH];
+
+    if (kvss_config_parse(data, length, hex, NULL))
+        g_assert_true(kvss_id_from_hex(hex, strlen(hex), id));
+}
+
+static void
+check_places(const KvssManifestVm *vm, GHashTable *places)
+{
+    g_autofree char *folder = g_strconcat(vm->top, "/", vm->dir, "/", NULL);
+    GHashTableIter iter;
+    gpointer place;
+
+    g_hash_table_iter_init(&iter, places);
+    while (g_hash_table_iter_next(&iter, NULL, &place)) {
+        g_auto(GStrv) names = g_strsplit(place, "/", -1);
+
+        g_assert_true(g_str_has_prefix(place, folder));
+        for (guint i = 0; names[i]; i++)
+            g_assert_true(kvss_tree_name_is_safe(names[i]));
+    }
+}
+
+/* Every path that comes out stays in its VM's folder of the set. */
+static void
+feed_manifest(const uint8_t *data, size_t length)
+{
+    g_autoptr(GBytes) text = g_bytes_new(data, length);
+    g_autoptr(KvssManifest) manifest = kvss_manifest_from_json(text, NULL);
+
+    for (guint i = 0; manifest && i < manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+
+        check_places(vm, vm->disk_files);
+        check_places(vm, vm->file_files);
+    }
+}
+
+static void
 feed_writer_metadata(const uint8_t *data, size_t length)
 {
     g_autoptr(GBytes) text = g_bytes_new_static(data, length);
@@ -130,7 +174,8 @@ const FuzzTarget fuzz_targets[] = {
     { "pack-header", feed_pack_header }, { "index", feed_index },
     { "tree", feed_tree },               { "snapshot", feed_snapshot },
     { "lock", feed_lock },               { "key", feed_key },
-    { "blob", feed_blob },
+    { "blob", feed_blob },               { "config", feed_config },
+    { "set", feed_manifest },
     { "writer-metadata", feed_writer_metadata },
     { "backup-components", feed_backup_components },
     { NULL, NULL },
