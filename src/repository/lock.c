@@ -35,7 +35,7 @@ struct KvssLock {
     GCond wake;
     bool is_ending;
     char name[KVSS_ID_HEX_LENGTH + 1]; /* of the lock file; empty: none */
-    bool is_left;            /* a lock file of ours could not be removed: the note must stay */
+    bool is_left;            /* a lock file of ours may be there yet: the note must stay */
     gint64 written_us;       /* wall clock: what the others go by, and it counts sleep */
     gint64 next_us;          /* monotonic */
     GThread *thread;
@@ -145,9 +145,9 @@ lock_write(KvssLock *lock, GError **error)
     if (!kvss_lock_note_add(lock->note, name, error))
         return false;
     if (!kvss_backend_put(lock->backend, KVSS_FILE_LOCK, name, data, length, error)) {
-        /* It may be there all the same, when only its sync failed. */
-        if (!remove_lock_file(lock, name))
-            lock->is_left = true;
+        /* It may be there all the same, when only its sync failed, and come back in a crash. */
+        (void) remove_lock_file(lock, name);
+        lock->is_left = true;
         return false;
     }
 
