@@ -31,7 +31,7 @@ typedef struct KvssRequester {
     const KvssOptions *options;
     const KvssCommand *command;
     KvssConfig *config;
-    GCancellable *cancellable; /* triggered by SIGINT, SIGTERM and SIGHUP */
+    GCancellable *cancellable; /* triggered by SIGINT, SIGTERM and a terminal's SIGHUP */
 
     /* What the error object says beside the message; set by the command that fails. */
     KvssHresult failure;

@@ -16,11 +16,21 @@
 static int pipe_fds[2] = { -1, -1 };
 static const char *what_is_done = "putting everything back (once more to end at once)";
 
+/*
+ * A terminal that hangs up is told by the kernel. A SIGHUP from a process is restic's way to ask
+ * whether the holder of a lock lives ("restic unlock" sends it to each on its host): we do.
+ */
+static bool
+is_question(int number, const siginfo_t *info)
+{
+    return number == SIGHUP && info->si_code <= 0;
+}
+
 static void
-on_signal(int number)
+on_signal(int number, siginfo_t *info, void *context)
 {
     int saved = errno;
-    ssize_t n = write(pipe_fds[1], "!", 1);
+    ssize_t n = is_question(number, info) ? 0 : write(pipe_fds[1], "!", 1);
 
     (void) n; /* a full pipe has enough of them already */
     errno = saved;
@@ -53,7 +63,7 @@ void
 kvss_signals_cancel(GCancellable *cancellable)
 {
     static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO };
 
     (void) signal(SIGPIPE, SIG_IGN);
     /* Who started us may have ignored it, and that is inherited: no child's end would be seen. */

@@ -9,8 +9,9 @@
  * kvss_signals_cancel:
  * @cancellable: kept for the life of the process
  *
- * The first SIGINT, SIGTERM or SIGHUP triggers @cancellable: the run aborts and
- * everything is put back. The second ends the process at once with code 130; the
+ * The first SIGINT, SIGTERM or SIGHUP of a terminal that is gone triggers @cancellable: the run
+ * aborts and everything is put back. A SIGHUP that a process sent is passed over: restic asks so
+ * whether a lock's holder lives. The second ends the process at once with code 130; the
  * guardian puts back what is open then. SIGPIPE is ignored from here on. Once.
  */
 void kvss_signals_cancel(GCancellable *cancellable);

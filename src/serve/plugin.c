@@ -14,6 +14,7 @@
 #include "serve/report.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -263,12 +264,17 @@ close_all(void)
     g_clear_pointer(&repository, kvss_repository_free);
 }
 
-/* In the process that serves: the lock's thread would not live through a fork. */
+/*
+ * In the process that serves: the lock's thread would not live through a fork. "restic unlock"
+ * asks with SIGHUP whether the lock's holder lives, and nbdkit would take it for an order to leave.
+ * A terminal's goes to kvss, which ends us.
+ */
 static int
 serve_after_fork(void)
 {
     g_autoptr(GError) error = NULL;
 
+    (void) signal(SIGHUP, SIG_IGN);
     g_log_set_writer_func(write_log, NULL, NULL);
     if (open_all(&error)) {
         report_ready();
