@@ -22,6 +22,7 @@
 #include "cheap-key.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -246,6 +247,7 @@ main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
 
+    (void) signal(SIGHUP, SIG_IGN); /* restic unlock asks with it whether we live */
     for (size_t i = 0; argc > 1 && i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(argv[1], commands[i].name) != 0 || argc - 2 < commands[i].n_args)
             continue;

@@ -36,10 +36,11 @@ class Store:
         self.root = self.dir + "/root"
         self.repository = self.root + "/repository"
         self.state = self.root + "/state"
+        open(self.dir + "/kvss.conf", "w").close()
         os.mkdir(self.root)
         self.env = dict(os.environ, KVSS_PASSWORD=PASSWORD, RESTIC_PASSWORD=PASSWORD, KVSS_STATE_DIR=self.state,
                         KVSS_CACHE_DIR=self.dir + "/cache", KVSS_REPOSITORY=self.repository,
-                        KVSS_CONFIG=self.dir + "/no.conf", RESTIC_CACHE_DIR=self.dir + "/restic-cache")
+                        KVSS_CONFIG=self.dir + "/kvss.conf", RESTIC_CACHE_DIR=self.dir + "/restic-cache")
         self.judge_process = None
         self.n_disks = 0
 
