@@ -384,6 +384,18 @@ hresult_of(const GError *error)
     return KVSS_E_UNEXPECTED_PROVIDER_ERROR;
 }
 
+/* What ended the shadow copy is the reason; that it cannot be read any more only follows. */
+static void
+tell_reason(const KvssComponent *component, GError **error)
+{
+    GError *reason = g_error_new((*error)->domain, (*error)->code, "%s: %s",
+                                 component->display_name, component->failure_message);
+
+    g_debug("%s: %s", component->display_name, (*error)->message);
+    g_clear_error(error);
+    g_propagate_error(error, reason);
+}
+
 /* Puts the place in front of the error and remembers on the component that it failed. */
 static bool
 copy_failed(KvssComponent *component, const char *what, GError **error)
@@ -392,6 +404,10 @@ copy_failed(KvssComponent *component, const char *what, GError **error)
 
     if (!local || g_error_matches(local, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED))
         return false;
+    if (component->failure != KVSS_S_OK && component->failure_message) {
+        tell_reason(component, error);
+        return false;
+    }
     g_prefix_error(error, "%s: %s: ", component->display_name, what);
     kvss_component_fail(component, hresult_of(*error), "%s", (*error)->message);
     return false;
