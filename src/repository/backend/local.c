@@ -37,6 +37,8 @@ typedef struct {
     int root;                          /* the repository's folder */
     gint unsynced[N_DATA_FOLDERS];     /* 1: a pack was renamed into it since the last sync */
     gint has_failed_sync;              /* final: what was written may be lost, no later sync tells */
+    GMutex settling;                   /* guards: */
+    bool is_settled;                   /* see settle() */
     bool remove_when_freed;            /* created, and no config yet */
     bool made_root;
 } LocalBackend;
@@ -347,10 +349,33 @@ remove_at(int root, KvssFileType type, const char *name, GError **error)
     return sync_folder_at(root, folder, error);
 }
 
+/*
+ * An index file or a pack goes because nothing names it any more. Who took those names away
+ * may have died before that was durable: in a crash an old snapshot or index file would come
+ * back, without what it names. Whoever removes is alone, so once is enough: what we remove
+ * ourselves is durable at once.
+ */
+static bool
+settle(LocalBackend *self, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&self->settling);
+    ok = self->is_settled
+        || (note_sync(self, sync_folder_at(self->root, type_folders[KVSS_FILE_SNAPSHOT], error))
+            && sync_index(self, error));
+    self->is_settled = ok;
+    g_mutex_unlock(&self->settling);
+    return ok;
+}
+
 static bool
 local_remove(KvssBackend *backend, KvssFileType type, const char *name, GError **error)
 {
-    return remove_at(((LocalBackend *) backend)->root, type, name, error);
+    LocalBackend *self = (LocalBackend *) backend;
+    bool is_named = type == KVSS_FILE_INDEX || type == KVSS_FILE_DATA;
+
+    return (!is_named || settle(self, error)) && remove_at(self->root, type, name, error);
 }
 
 /*
@@ -480,6 +505,7 @@ local_free(KvssBackend *backend)
         remove_folders(self);
     }
     kvss_fd_clear(&self->root);
+    g_mutex_clear(&self->settling);
     g_free(backend->location);
     g_free(self);
 }
@@ -509,6 +535,7 @@ local_new(const char *path, int root)
     self->backend.ops = &local_ops;
     self->backend.location = g_canonicalize_filename(path, NULL);
     self->root = root;
+    g_mutex_init(&self->settling);
     return self;
 }
 
