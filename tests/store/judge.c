@@ -1,19 +1,20 @@
 /*
  * judge.c - what is a repository worth after a crash? Asked many times by one process
  *
- *   judge cheap REPO     a key that opens at once in place of the one there
- *   judge                answers questions, one a line on standard input, fields by tabs:
+ * It answers questions, one a line on standard input, with tabs between the fields:
  *
- *     look REPO STATE    opens it; every snapshot that is there must verify, to the last byte
- *     add REPO STATE     the same, then a new backup is added, and that must verify; nothing that
- *                        dead processes left may stay
+ *   look REPO STATE           opens it; every snapshot that is there must verify, to the last byte
+ *   add REPO STATE [FILE...]  the same, then a backup of the files and of something new is added,
+ *                             and everything must verify; nothing that dead processes left may stay
  *
  * STATE is the state folder of those who died. The answer is one line: "ok" and the ids of the
- * snapshots there; "none" and why it is no repository; or "bad" and what is wrong. The password
+ * snapshots that were there; "none" and why it is no repository; or "bad" and what is wrong. The password
  * is in KVSS_PASSWORD.
  */
-#include "cheap-key.h"
 #include "repository/repository.h"
+#include "stream/copy.h"
+#include "stream/sink.h"
+#include "stream/source.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -59,41 +60,73 @@ check_empty(const char *repository, const char *folder, unsigned limit, GError *
                       "%u files of the dead stay in %s", n - limit, folder);
 }
 
+/* As a disk: cut as the backup that had it was. */
 static bool
-add_backup(KvssRepository *repository, GError **error)
+add_file(KvssUpload *upload, const char *path, unsigned number, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("vms/after/disks/%u", number);
+    g_autoptr(KvssSource) source = kvss_source_new_file(path, error);
+    g_autoptr(KvssSink) sink = NULL;
+
+    if (!source)
+        return false;
+    sink = kvss_upload_open_file(upload, name, source->size, kvss_upload_chunk_size(source->size),
+                                 0600, NULL, error);
+    return sink && kvss_copy(source, sink, NULL, NULL, NULL, NULL, error);
+}
+
+static bool
+add_noise(KvssUpload *upload, GError **error)
+{
+    const size_t length = 300000;
+    g_autofree uint8_t *noise = g_malloc(length);
+    g_autoptr(GBytes) bytes = NULL;
+
+    for (size_t i = 0; i < length; i++)
+        noise[i] = (uint8_t) g_random_int();
+    bytes = g_bytes_new_take(g_steal_pointer(&noise), length);
+    return kvss_upload_add_bytes(upload, "vms/after/new", bytes, 0600, error);
+}
+
+static bool
+add_backup(KvssRepository *repository, char **files, GError **error)
 {
     static const char *const paths[] = { "/vms/after", NULL };
     KvssSnapshotInfo info = { "after", paths, paths, g_get_real_time() };
     g_autoptr(KvssUpload) upload = kvss_upload_new(repository, error);
-    g_autofree uint8_t *noise = g_malloc(300000);
-    g_autoptr(GBytes) bytes = NULL;
     char id[KVSS_ID_HEX_LENGTH + 1];
 
-    for (unsigned i = 0; i < 300000; i++)
-        noise[i] = (uint8_t) g_random_int();
-    bytes = g_bytes_new_take(g_steal_pointer(&noise), 300000);
-    return upload && kvss_upload_add_bytes(upload, "vms/after/disk", bytes, 0600, error)
-        && kvss_upload_commit(upload, &info, id, error);
+    if (!upload || !add_noise(upload, error))
+        return false;
+    for (unsigned i = 0; files[i]; i++)
+        if (!add_file(upload, files[i], i, error))
+            return false;
+    return kvss_upload_commit(upload, &info, id, error);
 }
 
 static bool
-judge(bool add, const char *location, const char *state, GString *ids, GError **error)
+look(KvssRepositoryMode mode, char **fields, GString *ids, KvssRepository **out, GError **error)
 {
-    g_autoptr(KvssRepository) repository
-        = kvss_repository_open(location, g_getenv("KVSS_PASSWORD"),
-                               add ? KVSS_REPOSITORY_ADD : KVSS_REPOSITORY_LOOK, NULL, state, error);
+    *out = kvss_repository_open(fields[1], g_getenv("KVSS_PASSWORD"), mode, NULL, fields[2], error);
+    return *out && check_empty(fields[1], "locks", 1, error) && verify_all(*out, ids, error);
+}
 
-    if (!repository || !check_empty(location, "locks", 1, error) || !verify_all(repository, ids, error))
-        return false;
-    if (!add)
-        return true;
-    if (!check_empty(location, "tmp", 0, error) || !add_backup(repository, error))
+static bool
+judge(char **fields, GString *ids, GError **error)
+{
+    g_autoptr(GString) ids_after = g_string_new(NULL);
+    g_autoptr(KvssRepository) repository = NULL, again = NULL;
+
+    if (strcmp(fields[0], "look") == 0)
+        return look(KVSS_REPOSITORY_LOOK, fields, ids, &repository, error);
+    if (!look(KVSS_REPOSITORY_ADD, fields, ids, &repository, error)
+        || !check_empty(fields[1], "tmp", 0, error)
+        || !add_backup(repository, fields + 3, error))
         return false;
 
     /* What was added is seen by somebody who opens anew. */
     kvss_repository_free(g_steal_pointer(&repository));
-    g_string_truncate(ids, 0);
-    return judge(false, location, state, ids, error);
+    return look(KVSS_REPOSITORY_LOOK, fields, ids_after, &again, error);
 }
 
 static void
@@ -103,9 +136,9 @@ answer(char *line)
     g_autoptr(GString) ids = g_string_new(NULL);
     g_autoptr(GError) error = NULL;
 
-    if (g_strv_length(fields) != 3)
+    if (g_strv_length(fields) < 3)
         g_error("what is \"%s\"?", line);
-    if (judge(strcmp(fields[0], "add") == 0, fields[1], fields[2], ids, &error))
+    if (judge(fields, ids, &error))
         printf("ok%s\n", ids->str);
     else if (g_error_matches(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING))
         printf("none %s\n", error->message);
@@ -115,14 +148,10 @@ answer(char *line)
 }
 
 int
-main(int argc, char **argv)
+main(void)
 {
     g_autofree char *line = g_malloc(16384);
 
-    if (argc == 3 && strcmp(argv[1], "cheap") == 0) {
-        cheap_key(argv[2], g_getenv("KVSS_PASSWORD"));
-        return 0;
-    }
     while (fgets(line, 16384, stdin))
         answer(line);
     return 0;

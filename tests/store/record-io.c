@@ -15,8 +15,9 @@
  *
  * KVSS_TEST_RECORD_FAIL=N: the N-th fsync below FOLDER in a process (from 0) fails with EIO, and
  * as a kernel does it, no later one of that file or folder tells again.
- * KVSS_TEST_RECORD_STALL=NAME:MS: each fsync of what is called NAME (a path's end) waits so long,
- * with the lock open: others see what is not durable yet.
+ * KVSS_TEST_RECORD_STALL=NAME:MS[:N]: each fsync (or only the N-th, from 0) of what is called NAME
+ * (a path's end) waits so long, with the lock open: others see what is not durable yet. Then the
+ * file LOG.stalled is there.
  *
  * What is not wrapped here (mappings, copy_file_range, ...) is missing in the log: whoever uses it
  * compares the end of the replay with the folder.
@@ -42,7 +43,7 @@
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static int log_fd = -1;
 static pid_t log_pid;
-static int n_syncs;
+static int n_syncs, n_stalls;
 static const char *root;
 
 /* flock() belongs to the open file: a forked child opens its own. */
@@ -323,19 +324,44 @@ ftruncate64(int fd, off64_t length)
 
 /* ---- fsync ---- */
 
+static bool
+ends_with(const char *path, const char *end)
+{
+    size_t length = strlen(path), end_length = strlen(end);
+
+    return length >= end_length && strcmp(path + length - end_length, end) == 0;
+}
+
+static void
+tell_stall(void)
+{
+    char path[PATH_MAX];
+    int fd;
+
+    snprintf(path, sizeof path, "%s.stalled", getenv("KVSS_TEST_RECORD"));
+    fd = (int) syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        syscall(SYS_close, fd);
+}
+
 static void
 stall(const char *path)
 {
     const char *wish = getenv("KVSS_TEST_RECORD_STALL");
     char name[PATH_MAX];
+    int fields, only = -1, number;
     long ms;
-    size_t length;
 
-    if (!wish || sscanf(wish, "%4095[^:]:%ld", name, &ms) != 2)
+    fields = wish ? sscanf(wish, "%4095[^:]:%ld:%d", name, &ms, &only) : 0;
+    if (fields < 2 || !ends_with(path, name))
         return;
-    length = strlen(path);
-    if (length >= strlen(name) && strcmp(path + length - strlen(name), name) == 0)
-        nanosleep(&(struct timespec) { ms / 1000, ms % 1000 * 1000000 }, NULL);
+    pthread_mutex_lock(&mutex);
+    number = n_stalls++;
+    pthread_mutex_unlock(&mutex);
+    if (fields == 3 && number != only)
+        return;
+    tell_stall();
+    nanosleep(&(struct timespec) { ms / 1000, ms % 1000 * 1000000 }, NULL);
 }
 
 static bool

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every crash that a recording allows: the repository opens, and every backup that was acknowledged is whole.
 
-usage: test-crash.py RECORD-IO JUDGE REPOSITORY-TOOL KVSS [--sweep] [--seed TEXT] [NAME...]
+usage: test-crash.py RECORD-IO JUDGE REPOSITORY-TOOL KVSS SET-JSON [--sweep] [--seed TEXT] [NAME...]
 
 An acknowledged backup is one whose id the program wrote to its standard output. What a crash leaves is in the head
 of crashes.py. The mutation tests leave away a kind of fsync from the recording: the sweep must then find a loss.
@@ -59,7 +59,7 @@ class Store:
 
     def init(self):
         self.run(self.options.tool, "init", self.repository)
-        self.run(self.options.judge, "cheap", self.repository)
+        self.run(self.options.tool, "cheap", self.repository)
 
     def disk(self, seed, *lengths):
         """A file of noise (positive lengths) and zeroes (negative ones)."""
@@ -75,7 +75,7 @@ class Store:
         return path
 
     def backup_command(self, *disks):
-        return [self.options.tool, "backup", self.repository, "kvss"] + \
+        return [self.options.tool, "backup", self.repository, "kvss", "set.json=" + self.options.set_json] + \
                ["vms/web/disks/vd%s.raw=%s" % (chr(ord("a") + n), disk) for n, disk in enumerate(disks)]
 
     def backup(self, *disks, **options):
@@ -84,12 +84,12 @@ class Store:
     def recording_env(self, log, **more):
         return dict(LD_PRELOAD=self.options.record, KVSS_TEST_RECORD=log, KVSS_TEST_RECORD_ROOT=self.root, **more)
 
-    def judge(self, how="look"):
-        """(word, what): ok and the ids of the snapshots; none or bad, and why."""
+    def judge(self, how="look", *files):
+        """(word, what): ok and the ids of the snapshots; none or bad, and why. "add" adds a backup of the files."""
         if not self.judge_process:
             self.judge_process = subprocess.Popen([self.options.judge], env=self.env, stdin=subprocess.PIPE,
                                                   stdout=subprocess.PIPE, text=True)
-        self.judge_process.stdin.write("%s\t%s\t%s\n" % (how, self.repository, self.state))
+        self.judge_process.stdin.write("\t".join([how, self.repository, self.state, *files]) + "\n")
         self.judge_process.stdin.flush()
         answer = self.judge_process.stdout.readline().split()
         if not answer:
@@ -122,11 +122,31 @@ class Recording:
         return disk.state(lambda folder: folder.now(), lambda file: file.now)
 
     def said(self, event):
-        return frozenset(re.findall(r"\b[0-9a-f]{64}\b", event.data.decode())) if event.what == "say" else frozenset()
+        """Ids that are acknowledged: lines of their own."""
+        return frozenset(re.findall(r"^[0-9a-f]{64}$", event.data.decode(), re.M)) if event.what == "say" else frozenset()
+
+
+def run_killed(store, log, command, stall):
+    """Runs it until it is about to sync what is named, and kills it there. False: it ended before."""
+    sign = log + ".stalled"
+    process = subprocess.Popen(command, env=dict(store.env, **store.recording_env(log, KVSS_TEST_RECORD_STALL=stall)),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and not os.path.exists(sign):
+        time.sleep(0.01)
+    process.kill()
+    out = process.communicate()
+    if not os.path.exists(sign) and process.returncode != 0:
+        raise Failed("%s: exit %d: %r" % (command, process.returncode, out))
+    was_killed = os.path.exists(sign)
+    if was_killed:
+        os.unlink(sign)
+    return was_killed
 
 
 def record(store, *commands, required=(), going=(), opens=True, check=True, **env):
-    """Runs commands one after the other, or those in a list beside each other, and records them."""
+    """Runs commands one after the other, or those in a list beside each other, and records them.
+
+    (COMMAND, STALL) is killed when it syncs what STALL names."""
     base = store.dir + "/base"
     log = store.dir + "/log"
     shutil.rmtree(base, ignore_errors=True)
@@ -134,6 +154,10 @@ def record(store, *commands, required=(), going=(), opens=True, check=True, **en
     if os.path.exists(log):
         os.unlink(log)
     for command in commands:
+        if isinstance(command, tuple):
+            if not run_killed(store, log, *command):
+                return None
+            continue
         if isinstance(command[0], str):
             done = store.run(*command, env=store.recording_env(log, **env), check=check)
             continue
@@ -155,13 +179,14 @@ def record(store, *commands, required=(), going=(), opens=True, check=True, **en
 
 
 class Sweep:
-    def __init__(self, recording, seed, options, ignore=None, first_only=False):
+    def __init__(self, recording, seed, options, ignore=None, first_only=False, again=None):
         self.recording = recording
         self.store = recording.store
         self.rng = random.Random(seed)
         self.options = options
         self.ignore = ignore            # fsyncs that are left away: a function of the event
         self.first_only = first_only    # one loss is enough
+        self.again = again              # files that are backed up anew in every state
         self.seen = {}                  # digest -> the judge's answer
         self.losses = []
         self.n_states = 0
@@ -175,7 +200,7 @@ class Sweep:
         name = crashes.digest(state)
         if name not in self.seen:
             crashes.write_state(state, self.store.root)
-            self.seen[name] = self.store.judge()
+            self.seen[name] = self.store.judge("add", *self.again) if self.again else self.store.judge()
             if self.seen[name][0] == "ok":
                 self.asked.append(state)
         return self.seen[name]
@@ -263,6 +288,24 @@ def record_beside(store):
     return record(store, [slow, (store.backup_command(disk), {})])
 
 
+class Pruned:
+    """Three backups that share, of which the second goes; and what it alone had."""
+
+    def __init__(self, store):
+        self.store = store
+        store.init()
+        common = store.disk("common", 500000)
+        self.own = store.disk("own", 600000, -300000, 500000)
+        ids = [store.backup(*disks).stdout.split()[0] for disks in
+               ((common, store.disk("first", 300000)), (common, self.own), (common, store.disk("third", 400000)))]
+        self.stay, self.going = {ids[0], ids[2]}, {ids[1]}
+        self.forget = [store.options.kvss, "forget", ids[1]]
+        self.prune = [store.options.kvss, "prune", "--max-unused", "0"]
+
+    def record(self, *commands):
+        return record(self.store, *commands, required=self.stay, going=self.going)
+
+
 # --- tests --------------------------------------------------------------------------------------------------------------
 
 @with_store
@@ -286,6 +329,36 @@ def test_beside(store, options):
     Sweep(record_beside(store), options.seed + "beside", options).run().assert_none()
 
 
+@with_store
+def test_prune(store, options):
+    """forget and prune: what stays is whole at every moment, and what went can be backed up anew"""
+    pruned = Pruned(store)
+    recording = pruned.record(pruned.forget, pruned.prune, store.backup_command(pruned.own))
+    sweep = Sweep(recording, options.seed + "prune", options, again=[pruned.own]).run()
+    sweep.sample(n_restic=40 if options.sweep else 2, n_add=0)
+    sweep.assert_none()
+
+
+@with_store
+def test_killed_prune(store, options):
+    """a forget or prune that is killed before it syncs, the next one, and then a crash"""
+    n_killed = 0
+    for folder in ("snapshots", "index"):
+        for number in range(20):
+            shutil.rmtree(store.repository, ignore_errors=True)
+            pruned = Pruned(store)
+            victim, before = (pruned.forget, []) if folder == "snapshots" else (pruned.prune, [pruned.forget])
+            recording = pruned.record(*before, (victim, "/repository/%s:60000:%d" % (folder, number)), pruned.prune)
+            if not recording:
+                break
+            n_killed += 1
+            name = "%s-%d" % (folder, number)
+            Sweep(recording, options.seed + name, options, again=[pruned.own]).run().assert_none()
+    if n_killed < 2:
+        raise Failed("nothing was killed")
+    print("# killed at %d fsyncs" % n_killed, flush=True)
+
+
 def is_folder_sync(name):
     return lambda event: re.fullmatch(name, event.path)
 
@@ -305,6 +378,19 @@ def test_mutations(store, options):
     recording = record_backups(store)
     for name, ignore in MUTATIONS:
         sweep = Sweep(recording, options.seed + name, options, ignore=ignore, first_only=True).run()
+        if not sweep.losses:
+            raise Failed("nobody missed the fsyncs of %s" % name)
+        print("# without fsync of %s: %s" % (name, sweep.losses[0]), flush=True)
+
+
+@with_store
+def test_prune_mutations(store, options):
+    """the sweep of prune can fail: an index that is not durable when the packs go is a loss it finds"""
+    pruned = Pruned(store)
+    recording = pruned.record(pruned.forget, pruned.prune)
+    for name in ("index", "snapshots"):
+        sweep = Sweep(recording, options.seed + name, options, ignore=is_folder_sync("repository/" + name),
+                      first_only=True, again=[pruned.own]).run()
         if not sweep.losses:
             raise Failed("nobody missed the fsyncs of %s" % name)
         print("# without fsync of %s: %s" % (name, sweep.losses[0]), flush=True)
@@ -346,12 +432,40 @@ def test_failed_sync(store, options):
     print("# %d fsyncs failed, %d of them before the backup was there" % (number, refused), flush=True)
 
 
-TESTS = [test_init, test_backup, test_beside, test_mutations, test_failed_sync]
+@with_store
+def test_failed_sync_of_prune(store, options):
+    """a failed fsync ends a prune with an error, and nothing that stays is lost"""
+    pruned = Pruned(store)
+    store.run(*pruned.forget)
+    kept = store.dir + "/kept"
+    shutil.copytree(store.root, kept)
+    number = refused = 0
+    while True:
+        shutil.rmtree(store.root)
+        shutil.copytree(kept, store.root)
+        recording = record(store, pruned.prune, required=pruned.stay, check=None, KVSS_TEST_RECORD_FAIL=str(number))
+        places = [e for e in recording.events if e.what == "failed-sync"]
+        if not places:
+            break
+        is_lock = places[0].path == "repository/locks"      # the last one is given back after all is done
+        if recording.done.returncode == 0 and not is_lock:
+            raise Failed("%s, and prune said that all is well" % places[0])
+        refused += recording.done.returncode != 0
+        if options.sweep or number % 3 == 0:
+            Sweep(recording, options.seed + str(number), options, again=[pruned.own]).run().assert_none()
+        number += 1
+    if refused < 4:
+        raise Failed("only %d fsyncs of a prune failed" % refused)
+    print("# %d fsyncs failed, %d of them ended the prune" % (number, refused), flush=True)
+
+
+TESTS = [test_init, test_backup, test_beside, test_mutations, test_failed_sync, test_prune, test_killed_prune,
+         test_prune_mutations, test_failed_sync_of_prune]
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("record", "judge", "tool", "kvss"):
+    for name in ("record", "judge", "tool", "kvss", "set_json"):
         parser.add_argument(name, type=os.path.abspath)
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--seed", default=os.environ.get("KVSS_TEST_SEED"))

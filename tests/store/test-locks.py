@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A lock and its holder: who asks whether it lives does no harm, and a terminal that goes away ends it.
 
-usage: test-locks.py RECORD-IO JUDGE REPOSITORY-TOOL KVSS [unittest arguments]
+usage: test-locks.py RECORD-IO REPOSITORY-TOOL KVSS [unittest arguments]
 
 tests/interop has the rest of what kvss and restic have to say to each other's locks.
 """
@@ -14,7 +14,7 @@ import tempfile
 import time
 import unittest
 
-RECORD, JUDGE, TOOL, KVSS = (os.path.abspath(path) for path in sys.argv[1:5])
+RECORD, TOOL, KVSS = (os.path.abspath(path) for path in sys.argv[1:4])
 PASSWORD = "correct horse"
 
 
@@ -29,7 +29,7 @@ class Locks(unittest.TestCase):
                         KVSS_CACHE_DIR=self.dir + "/cache", KVSS_CONFIG=self.dir + "/kvss.conf",
                         RESTIC_CACHE_DIR=self.dir + "/restic-cache")
         self.run_it(TOOL, "init", self.repository)
-        self.run_it(JUDGE, "cheap", self.repository)
+        self.run_it(TOOL, "cheap", self.repository)
 
     def run_it(self, *command):
         return subprocess.run(command, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -85,5 +85,5 @@ class Locks(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    suite = unittest.defaultTestLoader.loadTestsFromNames(sys.argv[5:] or ["Locks"], sys.modules["__main__"])
+    suite = unittest.defaultTestLoader.loadTestsFromNames(sys.argv[4:] or ["Locks"], sys.modules["__main__"])
     sys.exit(not unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful())

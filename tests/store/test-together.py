@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Everybody works on one repository at once, some are killed: nothing that was acknowledged is lost.
 
-usage: test-together.py JUDGE REPOSITORY-TOOL KVSS SET-JSON [--seconds N] [--seed TEXT]
+usage: test-together.py REPOSITORY-TOOL KVSS SET-JSON [--seconds N] [--seed TEXT]
 
 kvss and restic add, read, check, forget and prune, started at random from a seed that is printed, and tried again when
 a lock refuses them. The checker knows what each acknowledged backup must hold. kill -9 strikes some of them; what a
@@ -41,12 +41,12 @@ class Together:
                         KVSS_CONFIG=self.dir + "/kvss.conf", RESTIC_CACHE_DIR=self.dir + "/restic-cache",
                         RESTIC_REPOSITORY=self.repository)
         self.lock = threading.Lock()
+        self.sets = set()       # ids of what kvss made
         self.must = {}          # id -> {path: hash}: acknowledged, and nobody was told to forget it
         self.counts = collections.Counter()
         self.failure = None
         self.end = 0
         self.n_files = 0
-        self.has_prune = b"not there yet" not in self.run(options.kvss, "prune", may_fail=True).stderr
 
     # --- running ---
 
@@ -118,6 +118,7 @@ class Together:
         os.unlink(vda)
         os.unlink(vdb)
         if out:     # the id was told, killed or not
+            self.sets.add(out.split()[0].decode())
             self.must[out.split()[0].decode()] = {"vms/web/disks/vda.raw": vda_hash, "vms/web/disks/vdb.raw": vdb_hash}
 
     def restic_backup(self, rng):
@@ -170,9 +171,9 @@ class Together:
     def restic_check(self, rng):
         self.start(rng, "restic check", "restic", "check", "--read-data")
 
-    def victims(self, rng):
+    def victims(self, rng, sets_only=False):
         with self.lock:
-            ids = sorted(self.must)
+            ids = sorted(self.sets & set(self.must) if sets_only else self.must)
             chosen = rng.sample(ids, min(2, max(len(ids) - VICTIMS_LEFT, 0)))
             for its_id in chosen:
                 del self.must[its_id]
@@ -190,15 +191,15 @@ class Together:
         self.start(rng, "kvss prune", self.options.kvss, "prune")
 
     def kvss_forget(self, rng):
-        """By id: which of them a policy takes is the policy's test."""
-        chosen = self.victims(rng)
+        """By id, and only sets: which of them a policy takes is the policy's test."""
+        chosen = self.victims(rng, sets_only=True)
         if chosen:
             self.start(rng, "kvss forget", self.options.kvss, "forget", *chosen)
 
     def acts(self):
-        acts = [self.kvss_backup] * 5 + [self.restic_backup] * 2 + [self.kvss_read] * 3 + [self.restic_read] + \
-               [self.kvss_verify] * 2 + [self.restic_check] + [self.restic_forget] * 2 + [self.restic_prune]
-        return acts + ([self.kvss_prune] * 2 + [self.kvss_forget] * 2 if self.has_prune else [])
+        return [self.kvss_backup] * 5 + [self.restic_backup] * 2 + [self.kvss_read] * 3 + [self.restic_read] + \
+               [self.kvss_verify] * 2 + [self.restic_check] + [self.restic_forget] * 2 + [self.restic_prune] + \
+               [self.kvss_prune] * 2 + [self.kvss_forget] * 2
 
     # --- all of it ---
 
@@ -207,7 +208,7 @@ class Together:
         acts = self.acts()
         try:
             while time.monotonic() < self.end and not self.failure:
-                rng.choice(acts if number else [self.kvss_backup])(rng)     # somebody always adds
+                rng.choice(acts)(rng)
         except Exception as error:
             self.failure = self.failure or error
             raise SystemExit from error
@@ -232,7 +233,7 @@ class Together:
     def everything(self):
         """everybody at once on one repository, and some are killed"""
         self.run(self.options.tool, "init", self.repository)
-        self.run(self.options.judge, "cheap", self.repository)
+        self.run(self.options.tool, "cheap", self.repository)
         self.end = time.monotonic() + self.options.seconds
         threads = [threading.Thread(target=self.work, args=(n,)) for n in range(self.options.workers)]
         for thread in threads:
@@ -250,7 +251,7 @@ class Together:
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("judge", "tool", "kvss", "set_json"):
+    for name in ("tool", "kvss", "set_json"):
         parser.add_argument(name, type=os.path.abspath)
     parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--workers", type=int, default=4)
