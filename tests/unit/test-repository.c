@@ -76,7 +76,7 @@ test_open_wrong(void)
     assert_open_fails(f, f->dir, "x", KVSS_REPOSITORY_ERROR_MISSING);
     assert_open_fails(f, f->location, "wrong", KVSS_REPOSITORY_ERROR_PASSWORD);
     assert_open_fails(f, f->location, "", KVSS_REPOSITORY_ERROR_PASSWORD);
-    assert_open_fails(f, "rest:http://localhost:8000/", "x", KVSS_REPOSITORY_ERROR_UNSUPPORTED);
+    assert_open_fails(f, "sftp:localhost:/backup", "x", KVSS_REPOSITORY_ERROR_UNSUPPORTED);
     g_assert_cmpuint(fixture_count(f, "locks"), ==, 0);
 }
 

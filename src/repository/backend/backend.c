@@ -18,44 +18,55 @@ kvss_file_type_name(KvssFileType type)
     return type_names[type];
 }
 
-static bool
-location_is_remote(const char *location)
-{
-    static const char *const schemes[] = { "rest:", "s3:", "sftp:", "rclone:", "b2:",
-                                           "azure:", "gs:", "swift:" };
+typedef KvssBackend *(*BackendNew)(const char *location, GError **error);
 
-    for (size_t i = 0; i < G_N_ELEMENTS(schemes); i++)
-        if (g_str_has_prefix(location, schemes[i]))
-            return true;
-    return false;
+/* Locations by their beginning; a path is what begins like none of them. */
+static const struct {
+    const char *scheme;
+    BackendNew open, create; /* NULL: known to restic, not to this build */
+} schemes[] = {
+    { "rest:", kvss_backend_open_rest, kvss_backend_create_rest },
+    { "s3:", NULL, NULL },
+    { "sftp:", NULL, NULL },
+    { "rclone:", NULL, NULL },
+    { "b2:", NULL, NULL },
+    { "azure:", NULL, NULL },
+    { "gs:", NULL, NULL },
+    { "swift:", NULL, NULL },
+};
+
+static KvssBackend *
+throw_unsupported(const char *scheme, GError **error)
+{
+    kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_UNSUPPORTED,
+               "repository %s...: this build knows local folders and rest: only", scheme);
+    return NULL;
 }
 
-/* The folder that @location means; NULL with an error for what this build cannot reach. */
-static const char *
-location_to_path(const char *location, GError **error)
+static KvssBackend *
+backend_new(const char *location, bool create, GError **error)
 {
-    if (location_is_remote(location)) {
-        kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_UNSUPPORTED,
-                   "repository %s: this build keeps repositories in local folders only", location);
-        return NULL;
+    const char *path = g_str_has_prefix(location, "local:") ? location + strlen("local:") : location;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(schemes); i++) {
+        BackendNew make = create ? schemes[i].create : schemes[i].open;
+
+        if (g_str_has_prefix(location, schemes[i].scheme))
+            return make ? make(location, error) : throw_unsupported(schemes[i].scheme, error);
     }
-    return g_str_has_prefix(location, "local:") ? location + strlen("local:") : location;
+    return create ? kvss_backend_create_local(path, error) : kvss_backend_open_local(path, error);
 }
 
 KvssBackend *
 kvss_backend_open(const char *location, GError **error)
 {
-    const char *path = location_to_path(location, error);
-
-    return path ? kvss_backend_open_local(path, error) : NULL;
+    return backend_new(location, false, error);
 }
 
 KvssBackend *
 kvss_backend_create(const char *location, GError **error)
 {
-    const char *path = location_to_path(location, error);
-
-    return path ? kvss_backend_create_local(path, error) : NULL;
+    return backend_new(location, true, error);
 }
 
 void
@@ -114,6 +125,17 @@ kvss_backend_read(KvssBackend *backend, KvssFileType type, const char *name, uin
     return finish_call(backend, kvss_file_type_name(type), name, ok, error);
 }
 
+static GBytes *
+read_all_at_once(KvssBackend *backend, KvssFileType type, const char *name, size_t max_length,
+                 GError **error)
+{
+    GBytes *bytes = NULL;
+    bool ok = backend->ops->read_all(backend, type, name, max_length, &bytes, error);
+
+    (void) finish_call(backend, kvss_file_type_name(type), name, ok, error);
+    return bytes;
+}
+
 GBytes *
 kvss_backend_read_all(KvssBackend *backend, KvssFileType type, const char *name,
                       size_t max_length, GError **error)
@@ -121,6 +143,8 @@ kvss_backend_read_all(KvssBackend *backend, KvssFileType type, const char *name,
     g_autofree uint8_t *data = NULL;
     uint64_t size;
 
+    if (backend->ops->read_all)
+        return read_all_at_once(backend, type, name, max_length, error);
     if (!kvss_backend_size(backend, type, name, &size, error))
         return NULL;
     if (size > max_length) {
@@ -168,6 +192,12 @@ bool
 kvss_backend_is_read_only(KvssBackend *backend)
 {
     return backend->ops->is_read_only && backend->ops->is_read_only(backend);
+}
+
+bool
+kvss_backend_is_remote(KvssBackend *backend)
+{
+    return backend->ops->is_remote;
 }
 
 KvssSpool *

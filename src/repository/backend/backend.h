@@ -1,5 +1,5 @@
 /*
- * backend.h - where a repository's files lie: a local folder, later REST and S3
+ * backend.h - where a repository's files lie: a local folder, or behind a server
  *
  * A file is named by its type and (but for the config) 64 hex digits. A stored
  * file never changes. Implementations fill KvssBackendOps; callers use the
@@ -38,7 +38,8 @@ typedef struct {
 } KvssSpool;
 
 typedef struct {
-    const char *name; /* "local" */
+    const char *name; /* "local", "rest" */
+    bool is_remote;   /* behind a server: a spool is memory, and each call a round trip */
 
     /* Appends to @out_files (element-type KvssStoredFile), in no order; other names are passed over. */
     bool (*list)(KvssBackend *backend, KvssFileType type, GArray *out_files, GError **error);
@@ -49,6 +50,10 @@ typedef struct {
     /* Exactly @length bytes from @offset. */
     bool (*read)(KvssBackend *backend, KvssFileType type, const char *name, uint64_t offset,
                  void *buffer, size_t length, GError **error);
+
+    /* The whole file; one that is longer than @max_length is CORRUPT. NULL: size(), then read(). */
+    bool (*read_all)(KvssBackend *backend, KvssFileType type, const char *name, size_t max_length,
+                     GBytes **out_bytes, GError **error);
 
     /* A small file at once: durable when it returns. */
     bool (*put)(KvssBackend *backend, KvssFileType type, const char *name, const void *data,
@@ -77,10 +82,10 @@ typedef struct {
 
 struct KvssBackend {
     const KvssBackendOps *ops;
-    char *location; /* for messages */
+    char *location; /* for messages and lock notes: no credentials in it */
 };
 
-/** A repository that is there. MISSING when it is not; UNSUPPORTED for rest: and s3: in this build. */
+/** A repository that is there. MISSING when it is not or cannot be reached; UNSUPPORTED for what this build does not speak. */
 KvssBackend *kvss_backend_open(const char *location, GError **error);
 
 /** Makes the folders of a new one. EXISTS, MISSING. Freed without a config put: they are removed again. */
@@ -106,6 +111,9 @@ bool kvss_backend_sync(KvssBackend *backend, GError **error) G_GNUC_WARN_UNUSED_
 void kvss_backend_drop_remains(KvssBackend *backend);
 bool kvss_backend_is_read_only(KvssBackend *backend);
 
+/** Does it lie behind a server? */
+bool kvss_backend_is_remote(KvssBackend *backend);
+
 KvssSpool *kvss_spool_new(KvssBackend *backend, GError **error);
 bool kvss_spool_append(KvssSpool *spool, const void *data, size_t length, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
@@ -124,6 +132,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSpool, kvss_spool_free)
 /* backend/local.c; @path is a folder. */
 KvssBackend *kvss_backend_open_local(const char *path, GError **error);
 KvssBackend *kvss_backend_create_local(const char *path, GError **error);
+
+/* backend/rest.c; @location is "rest:http(s)://[user[:password]@]host[:port]/path/". */
+KvssBackend *kvss_backend_open_rest(const char *location, GError **error);
+KvssBackend *kvss_backend_create_rest(const char *location, GError **error);
+
+/** Appends what a server's listing of either version names: KvssStoredFile, the size unknown (G_MAXUINT64) in version 1. Errors: CORRUPT. */
+bool kvss_rest_listing_parse(const void *text, size_t length, bool is_v2, GArray *out_files,
+                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** Without opening the repository: for locks that a dead process left. */
 bool kvss_backend_local_remove_lock(const char *path, const char *name, GError **error)
