@@ -3,6 +3,7 @@
  */
 #include "repository/json.h"
 #include "repository/key.h"
+#include "repository/lock-note.h"
 #include "repository/polynomial.h"
 #include "repository/repository-private.h"
 
@@ -159,7 +160,8 @@ open_lock(KvssRepository *repository, const char *state_dir, GError **error)
 {
     g_autoptr(GError) local_error = NULL;
 
-    if (!kvss_repository_drop_stale_locks(state_dir, false, NULL, error))
+    if (!kvss_repository_drop_stale_locks(state_dir, false, NULL, error)
+        || !kvss_lock_notes_drop_at(state_dir, repository->backend, error))
         return false;
     repository->lock = kvss_lock_take(repository->backend, repository->codecs, state_dir,
                                       repository->mode == KVSS_REPOSITORY_REMOVE, &local_error);
@@ -268,7 +270,7 @@ kvss_repository_free(KvssRepository *repository)
 const char *
 kvss_repository_folder(const KvssRepository *repository)
 {
-    return repository->backend->location;
+    return kvss_backend_is_remote(repository->backend) ? NULL : repository->backend->location;
 }
 
 const char *

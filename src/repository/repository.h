@@ -29,7 +29,7 @@ typedef enum {
     KVSS_REPOSITORY_ERROR_FORMAT,     /* a version this build does not know */
     KVSS_REPOSITORY_ERROR_NO_SPACE,   /* full; nothing was damaged */
     KVSS_REPOSITORY_ERROR_AMBIGUOUS,  /* an id prefix that fits several snapshots */
-    KVSS_REPOSITORY_ERROR_UNSUPPORTED, /* rest: and s3: in this build */
+    KVSS_REPOSITORY_ERROR_UNSUPPORTED, /* a kind of repository this build does not speak; what a server refuses on principle */
 } KvssRepositoryError;
 
 #define KVSS_REPOSITORY_ERROR (kvss_repository_error_quark())
@@ -48,7 +48,7 @@ typedef enum {
 
 /**
  * kvss_repository_init:
- * @location: a folder (absent or empty), or a URL this build knows
+ * @location: a folder (absent or empty), or rest:http(s)://[user[:password]@]host[:port]/path/
  * @password: not empty
  *
  * Creates a repository. When this returns true it survives a crash. On failure
@@ -115,8 +115,11 @@ const char *kvss_repository_id(const KvssRepository *repository);
 /** Where this host may keep what it found out about it, in files with names of their own; NULL: nowhere. */
 const char *kvss_repository_cache_dir(const KvssRepository *repository);
 
-/** The local folder that it lies in, absolute. */
+/** The local folder that it lies in, absolute; NULL: it lies behind a server. */
 const char *kvss_repository_folder(const KvssRepository *repository);
+
+/** @location for people: a URL without user and password. Free with g_free(). */
+char *kvss_repository_location_text(const char *location);
 
 /**
  * kvss_repository_drop_stale_locks:
@@ -127,6 +130,19 @@ const char *kvss_repository_folder(const KvssRepository *repository);
  */
 bool kvss_repository_drop_stale_locks(const char *state_dir, bool dry_run,
                                       unsigned *out_dropped, GError **error);
+
+/**
+ * kvss_repository_drop_remote_locks:
+ * @location: (nullable) a URL whose credentials are used where it names the same repository
+ * @out_left: (element-type utf8) gets a sentence for each process whose locks may still be
+ * there, since the server cannot be reached or refuses
+ *
+ * The same in repositories behind servers, which open does for its own one only.
+ * Blocks: on the network, seconds for each server that does not answer.
+ */
+bool kvss_repository_drop_remote_locks(const char *state_dir, const char *location, bool dry_run,
+                                       unsigned *out_dropped, GPtrArray *out_left,
+                                       GError **error);
 
 /* ---- snapshots: finished backups ---- */
 

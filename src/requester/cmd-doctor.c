@@ -50,12 +50,18 @@ print_report_json(const KvssRecoveryReport *report)
 
 /* Locks that dead kvss processes left in repositories, beside what they left on the host. */
 static bool
-drop_locks(const KvssConfig *config, bool dry_run, KvssRecoveryReport *report, GError **error)
+drop_locks(const KvssRequester *requester, bool dry_run, KvssRecoveryReport *report,
+           GError **error)
 {
-    unsigned dropped = 0;
+    const KvssConfig *config = requester->config;
+    unsigned dropped = 0, dropped_remote = 0;
 
-    if (!kvss_repository_drop_stale_locks(config->state_dir, dry_run, &dropped, error))
+    if (!kvss_repository_drop_stale_locks(config->state_dir, dry_run, &dropped, error)
+        || !kvss_repository_drop_remote_locks(config->state_dir,
+                                              kvss_config_repository(config, requester->options),
+                                              dry_run, &dropped_remote, report->left, error))
         return false;
+    dropped += dropped_remote;
     if (dropped == 0)
         return true;
     g_ptr_array_add(report->found,
@@ -78,7 +84,7 @@ kvss_cmd_doctor(KvssRequester *requester, GError **error)
         !kvss_recovery_run(requester->config->state_dir, dry_run, KVSS_RECOVERY_WAIT_S, &report,
                            error))
         return -1;
-    if (drop_locks(requester->config, dry_run, &report, error)) {
+    if (drop_locks(requester, dry_run, &report, error)) {
         if (requester->options->json)
             print_report_json(&report);
         else

@@ -10,7 +10,7 @@ int
 kvss_cmd_init(KvssRequester *requester, GError **error)
 {
     const char *location = kvss_requester_repository(requester, error);
-    g_autofree char *id = NULL;
+    g_autofree char *id = NULL, *text = NULL;
     char *password;
     JsonObject *object;
     bool ok;
@@ -24,19 +24,19 @@ kvss_cmd_init(KvssRequester *requester, GError **error)
     ok = kvss_repository_init(location, password, &id, error);
     kvss_config_password_free(password);
     if (!ok) {
-        if (error && !strstr((*error)->message, location))
-            g_prefix_error(error, "%s: ", location);
+        kvss_requester_name_repository(location, "", error);
         return -1;
     }
+    text = kvss_repository_location_text(location);
     if (requester->options->json) {
         object = json_object_new();
-        kvss_set_text(object, "repository", location);
+        kvss_set_text(object, "repository", text);
         kvss_set_text(object, "id", id);
         kvss_print_json_object(object);
     } else if (!requester->options->quiet) {
         kvss_print("repository %s created, id %.10s\n"
                    "Keep the password in a safe place: without it nothing in there can be read.\n",
-                   location, id);
+                   text, id);
     }
     return KVSS_EXIT_DONE;
 }

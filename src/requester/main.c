@@ -104,6 +104,22 @@ run(KvssRequester *requester, GError **error)
     return code;
 }
 
+/* Every user of the machine can read our arguments: a URL loses its user and password there. */
+static void
+hide_credentials(char **argv)
+{
+    for (; *argv; argv++) {
+        char *location = strstr(*argv, "rest:http");
+        g_autofree char *text = location ? kvss_repository_location_text(location) : NULL;
+        size_t length = location ? strlen(location) : 0;
+
+        if (!text || strcmp(text, location) == 0 || strlen(text) > length)
+            continue;
+        explicit_bzero(location, length);
+        memcpy(location, text, strlen(text));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -116,6 +132,7 @@ main(int argc, char **argv)
     setlocale(LC_ALL, "");
     options = kvss_options_parse(argc, argv, kvss_commands, &requester.command, &error);
     requester.options = options;
+    hide_credentials(argv);
     is_quiet = options->quiet;
     is_debug = options->verbose > 1;
     g_log_set_writer_func(write_log, NULL, NULL);

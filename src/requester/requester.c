@@ -109,6 +109,15 @@ say_waiting(const GError *in_the_way, gpointer data)
              wait->limit_ms / 1000);
 }
 
+void
+kvss_requester_name_repository(const char *location, const char *word, GError **error)
+{
+    g_autofree char *text = kvss_repository_location_text(location);
+
+    if (error && !strstr((*error)->message, text))
+        g_prefix_error(error, "%s%s: ", word, text);
+}
+
 KvssRepository *
 kvss_requester_open_repository(KvssRequester *requester, KvssRepositoryMode mode, GError **error)
 {
@@ -132,8 +141,8 @@ kvss_requester_open_repository(KvssRequester *requester, KvssRepositoryMode mode
     repository = kvss_repository_open_patiently(location, password, mode, config->cache_dir,
                                                 config->state_dir, &wait, error);
     kvss_config_password_free(password);
-    if (!repository && error && !strstr((*error)->message, location))
-        g_prefix_error(error, "repository %s: ", location);
+    if (!repository)
+        kvss_requester_name_repository(location, "repository ", error);
     return repository;
 }
 

@@ -49,6 +49,9 @@ KvssExit kvss_exit_code(const GError *error);
 /** The repository meant, or a usage error. Borrowed. */
 const char *kvss_requester_repository(KvssRequester *requester, GError **error);
 
+/** Puts @word and the location before the message, without its credentials, unless it is named there already. */
+void kvss_requester_name_repository(const char *location, const char *word, GError **error);
+
 /** Opens it, with its password; waits for others as --retry-lock says, to add for an hour without it. */
 KvssRepository *kvss_requester_open_repository(KvssRequester *requester, KvssRepositoryMode mode,
                                                GError **error);

@@ -23,7 +23,7 @@
 #define CACHE_LENGTH (64u * 1024 * 1024)
 /* What restic stored was cut by content, at 1 MiB on average: no cut fits all. */
 #define PIECE_OF_OTHERS (1u * 1024 * 1024)
-#define PASSWORD_MAX 4096
+#define SECRETS_MAX 12288 /* password and location, with their ends */
 /* A reader that tries again and again is told of once; a disk that is all damage, so often. */
 #define DAMAGE_TOLD_MAX 1000u
 
@@ -34,7 +34,7 @@ typedef struct {
 } Open;
 
 static struct {
-    char *repository, *state_dir, *cache_dir, *backup, *vm, *disk;
+    char *state_dir, *cache_dir, *backup, *vm, *disk;
     int password, report;
 } settings = { .password = -1, .report = -1 };
 
@@ -151,10 +151,10 @@ serve_config(const char *key, const char *value)
         char **text;
         int *number;
     } known[] = {
-        { "repository", &settings.repository, NULL }, { "state-dir", &settings.state_dir, NULL },
-        { "cache-dir", &settings.cache_dir, NULL },   { "backup", &settings.backup, NULL },
-        { "vm", &settings.vm, NULL },                 { "disk", &settings.disk, NULL },
-        { "password-fd", NULL, &settings.password },  { "report-fd", NULL, &settings.report },
+        { "state-dir", &settings.state_dir, NULL },  { "cache-dir", &settings.cache_dir, NULL },
+        { "backup", &settings.backup, NULL },        { "vm", &settings.vm, NULL },
+        { "disk", &settings.disk, NULL },            { "password-fd", NULL, &settings.password },
+        { "report-fd", NULL, &settings.report },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
@@ -172,7 +172,7 @@ serve_config(const char *key, const char *value)
 static int
 serve_config_complete(void)
 {
-    if (settings.repository && settings.state_dir && settings.backup && settings.password >= 0
+    if (settings.state_dir && settings.backup && settings.password >= 0
         && settings.report >= 0)
         return 0;
     nbdkit_error("this plugin is started by 'kvss serve'");
@@ -181,35 +181,42 @@ serve_config_complete(void)
 
 /* ---- the repository ---- */
 
-/* All there is in the pipe; wipe it. */
+/* All there is in the pipe: the password, the location, each with its end; wipe it. */
 static bool
-read_password(char password[PASSWORD_MAX + 1], GError **error)
+read_secrets(char secrets[SECRETS_MAX + 1], GError **error)
 {
     size_t length = 0;
     ssize_t n;
 
-    while ((n = read(settings.password, password + length, PASSWORD_MAX - length)) != 0) {
+    while ((n = read(settings.password, secrets + length, SECRETS_MAX - length)) != 0) {
         if (n < 0 && errno != EINTR)
             return kvss_throw_errno(error, errno, "the password from the pipe");
         length += n > 0 ? (size_t) n : 0;
     }
-    password[length] = '\0';
     kvss_fd_clear(&settings.password);
-    return true;
+    secrets[length] = '\0';
+    if (strlen(secrets) < length)
+        return true;
+    return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
+                      "the pipe does not have a password and a location");
 }
 
 static bool
 open_repository(GError **error)
 {
-    char password[PASSWORD_MAX + 1];
+    char secrets[SECRETS_MAX + 1];
+    g_autofree char *text = NULL;
+    const char *location;
 
-    if (!read_password(password, error))
+    if (!read_secrets(secrets, error))
         return false;
-    repository = kvss_repository_open(settings.repository, password, KVSS_REPOSITORY_LOOK,
+    location = secrets + strlen(secrets) + 1;
+    text = kvss_repository_location_text(location);
+    repository = kvss_repository_open(location, secrets, KVSS_REPOSITORY_LOOK,
                                       settings.cache_dir, settings.state_dir, error);
-    explicit_bzero(password, sizeof password);
-    if (!repository && error && !strstr((*error)->message, settings.repository))
-        g_prefix_error(error, "repository %s: ", settings.repository);
+    explicit_bzero(secrets, sizeof secrets);
+    if (!repository && error && !strstr((*error)->message, text))
+        g_prefix_error(error, "repository %s: ", text);
     return repository != NULL;
 }
 
@@ -304,7 +311,6 @@ serve_unload(void)
         report_end();
     kvss_fd_clear(&settings.report);
     kvss_fd_clear(&settings.password);
-    g_free(settings.repository);
     g_free(settings.state_dir);
     g_free(settings.cache_dir);
     g_free(settings.backup);

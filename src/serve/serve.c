@@ -100,7 +100,6 @@ server_words(const KvssServeOptions *options, const char *plugin)
     for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++)
         g_ptr_array_add(argv, g_strdup(fixed[i]));
     g_ptr_array_add(argv, g_strdup(plugin));
-    add_setting(argv, "repository", options->location);
     add_setting(argv, "state-dir", options->state_dir);
     add_setting(argv, "cache-dir", options->cache_dir);
     add_setting(argv, "backup", options->backup);
@@ -113,7 +112,8 @@ server_words(const KvssServeOptions *options, const char *plugin)
 }
 
 /*
- * The password comes through the pipe and must not be in its environment. Its pieces come
+ * The password and the location, which may have another one in it, come through the pipe;
+ * the password must not be in its environment. Its pieces come
  * from one thread and go in another: with an arena of the C library's for each thread the
  * process had 160 MiB where it has 95 with one, and buffers that go back to the kernel each
  * time cost half of the speed.
@@ -126,6 +126,14 @@ static const KvssProcessVariable variables[] = {
     { "RESTIC_PASSWORD", NULL }, { "RESTIC_PASSWORD_FILE", NULL },
     { NULL, NULL },
 };
+
+/* What nobody else may read; it fits into the pipe. A server that is gone already says why by itself. */
+static void
+tell_secrets(int fd, const KvssServeOptions *options)
+{
+    (void) !kvss_write_exact(fd, options->password, strlen(options->password) + 1, NULL);
+    (void) !kvss_write_exact(fd, options->location, strlen(options->location) + 1, NULL);
+}
 
 static bool
 serve_start(Serve *serve, GError **error)
@@ -158,9 +166,8 @@ serve_start(Serve *serve, GError **error)
     /* From now on a client hears at once when the server is gone. */
     kvss_socket_close(serve->socket);
     ok = serve->process != NULL;
-    /* It fits into the pipe. A server that is gone already says why by itself. */
     if (ok)
-        (void) !kvss_write_exact(password[1], options->password, strlen(options->password), NULL);
+        tell_secrets(password[1], options);
     (void) close(password[1]);
     if (!ok && error && g_error_matches(*error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_UNSUPPORTED))
         g_prefix_error(error, "a disk is served by nbdkit (package nbdkit): ");

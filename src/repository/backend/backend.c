@@ -57,6 +57,13 @@ backend_new(const char *location, bool create, GError **error)
     return create ? kvss_backend_create_local(path, error) : kvss_backend_open_local(path, error);
 }
 
+char *
+kvss_repository_location_text(const char *location)
+{
+    return g_str_has_prefix(location, "rest:") ? kvss_rest_location_text(location)
+                                               : g_strdup(location);
+}
+
 KvssBackend *
 kvss_backend_open(const char *location, GError **error)
 {

@@ -137,6 +137,9 @@ KvssBackend *kvss_backend_create_local(const char *path, GError **error);
 KvssBackend *kvss_backend_open_rest(const char *location, GError **error);
 KvssBackend *kvss_backend_create_rest(const char *location, GError **error);
 
+/** Without user and password, also when it is no URL at all. */
+char *kvss_rest_location_text(const char *location);
+
 /** Appends what a server's listing of either version names: KvssStoredFile, the size unknown (G_MAXUINT64) in version 1. Errors: CORRUPT. */
 bool kvss_rest_listing_parse(const void *text, size_t length, bool is_v2, GArray *out_files,
                              GError **error) G_GNUC_WARN_UNUSED_RESULT;

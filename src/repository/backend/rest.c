@@ -98,12 +98,31 @@ place_fill(RestPlace *place, GUri *uri)
     return true;
 }
 
+static GUri *
+location_uri(const char *location)
+{
+    return g_uri_parse(location + strlen(SCHEME),
+                       G_URI_FLAGS_HAS_PASSWORD | G_URI_FLAGS_ENCODED_PATH, NULL);
+}
+
+/* Of what is no URL, everything that may be a password goes: up to the last '@'. */
+char *
+kvss_rest_location_text(const char *location)
+{
+    g_autoptr(GUri) uri = location_uri(location);
+    g_auto(RestPlace) place = { 0 };
+    const char *at = strrchr(location, '@');
+
+    if (uri && place_fill(&place, uri))
+        return g_steal_pointer(&place.shown);
+    return at ? g_strconcat(SCHEME "...", at, NULL) : g_strdup(location);
+}
+
 /* The parser's own words would show parts of a password that was not escaped. */
 static bool
 place_parse(const char *location, RestPlace *out_place, GError **error)
 {
-    g_autoptr(GUri) uri = g_uri_parse(location + strlen(SCHEME),
-                                      G_URI_FLAGS_HAS_PASSWORD | G_URI_FLAGS_ENCODED_PATH, NULL);
+    g_autoptr(GUri) uri = location_uri(location);
 
     if (uri && place_fill(out_place, uri))
         return true;
