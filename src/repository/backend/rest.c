@@ -22,10 +22,6 @@
 #define SCHEME "rest:"
 #define TYPE_V2 "application/vnd.x.restic.rest.v2"
 
-/* KVSS_REST_CONNECTIONS; as many packs are in memory for their transfers. */
-#define TRANSFERS 4
-#define TRANSFERS_MAX 32
-
 /* Listings of the largest: a million packs are 90 MB. */
 #define LISTING_MAX ((size_t) 512 << 20)
 #define PASSWORD_MAX 4096
@@ -173,16 +169,6 @@ place_add_credentials(RestPlace *place, GError **error)
         return read_password_file(file, &place->password, error);
     place->password = g_strdup(environment("RESTIC_REST_PASSWORD"));
     return true;
-}
-
-static unsigned
-n_transfers(void)
-{
-    const char *text = environment("KVSS_REST_CONNECTIONS");
-    guint64 n;
-
-    return text && g_ascii_string_to_unsigned(text, 10, 1, TRANSFERS_MAX, &n, NULL) ? (unsigned) n
-                                                                                    : TRANSFERS;
 }
 
 /* ---- requests ---- */
@@ -501,7 +487,7 @@ rest_new(const char *location, GError **error)
     self = g_new0(RestBackend, 1);
     self->remote.backend.ops = &rest_ops;
     self->remote.backend.location = g_steal_pointer(&place.shown);
-    self->remote.uploads = kvss_uploads_new(&self->remote.backend, n_transfers());
+    self->remote.uploads = kvss_uploads_new(&self->remote.backend);
     self->http = g_steal_pointer(&http);
     self->path = g_steal_pointer(&place.path);
     return self;

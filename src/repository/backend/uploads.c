@@ -7,6 +7,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* KVSS_CONNECTIONS; each has a pack in memory. */
+#define TRANSFERS 4
+#define TRANSFERS_MAX 32
+
 /* A pack grows by so much: its pages are moved, never copied, and given back at once. */
 #define GROW_LENGTH ((size_t) 1 << 20)
 
@@ -125,17 +129,26 @@ transfer_run(gpointer data, gpointer user)
     transfer_ended(uploads, error);
 }
 
+static unsigned
+n_transfers(void)
+{
+    const char *text = g_getenv("KVSS_CONNECTIONS");
+    guint64 n;
+
+    return text && g_ascii_string_to_unsigned(text, 10, 1, TRANSFERS_MAX, &n, NULL) ? (unsigned) n
+                                                                                    : TRANSFERS;
+}
+
 KvssUploads *
-kvss_uploads_new(KvssBackend *backend, unsigned n_transfers)
+kvss_uploads_new(KvssBackend *backend)
 {
     KvssUploads *uploads = g_new0(KvssUploads, 1);
 
-    g_assert(n_transfers > 0);
     uploads->backend = backend;
-    uploads->n_transfers = n_transfers;
+    uploads->n_transfers = n_transfers();
     g_mutex_init(&uploads->lock);
     g_cond_init(&uploads->changed);
-    uploads->pool = g_thread_pool_new(transfer_run, uploads, (gint) n_transfers, FALSE, NULL);
+    uploads->pool = g_thread_pool_new(transfer_run, uploads, (gint) uploads->n_transfers, FALSE, NULL);
     return uploads;
 }
 

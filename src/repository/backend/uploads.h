@@ -23,8 +23,13 @@ typedef struct {
     KvssUploads *uploads;
 } KvssRemoteBackend;
 
-/** @backend: (borrowed) a KvssRemoteBackend; its ops->put is called in several threads. */
-KvssUploads *kvss_uploads_new(KvssBackend *backend, unsigned n_transfers);
+/**
+ * kvss_uploads_new:
+ * @backend: (borrowed) a KvssRemoteBackend; its ops->put is called in several threads
+ *
+ * KVSS_CONNECTIONS says how many transfers there are at once: 1 to 32, 4 when unset.
+ */
+KvssUploads *kvss_uploads_new(KvssBackend *backend);
 
 /** Waits for what is under way. Accepts NULL. */
 void kvss_uploads_free(KvssUploads *uploads);
