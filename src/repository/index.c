@@ -251,6 +251,19 @@ kvss_index_table_of(const KvssIndex *index)
 
 /* ---- for verify ---- */
 
+GByteArray *
+kvss_index_pack_ids(KvssIndex *index)
+{
+    GByteArray *ids = g_byte_array_new();
+
+    g_rw_lock_reader_lock(&index->lock);
+    if (index->table)
+        g_byte_array_append(ids, index->table->pack_ids,
+                            (guint) (index->table->n_pack_ids * KVSS_ID_LENGTH));
+    g_rw_lock_reader_unlock(&index->lock);
+    return ids;
+}
+
 size_t
 kvss_index_count(KvssIndex *index)
 {

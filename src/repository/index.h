@@ -68,6 +68,9 @@ void kvss_index_add_pack(KvssIndex *index, const uint8_t pack[KVSS_ID_LENGTH],
 /** What was claimed and never stored is unknown again. */
 void kvss_index_drop_claims(KvssIndex *index);
 
+/** The ids of all packs that the loaded table names, KVSS_ID_LENGTH bytes each. */
+GByteArray *kvss_index_pack_ids(KvssIndex *index);
+
 /* ---- for verify ---- */
 
 /** Entries in the loaded table: blobs, and further copies of them. */

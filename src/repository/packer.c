@@ -11,6 +11,9 @@
 /* Full packs that wait for the finisher. More would only put off the waiting for the disk. */
 #define QUEUE_MAX 4
 
+/* Of packs that are memory, for a server's backend: it has a queue of its own. */
+#define QUEUE_REMOTE_MAX 1
+
 /*
  * An index file is written after so many blobs (about 6 MB of JSON) or so long:
  * what a killed run loses of its work is at most that.
@@ -20,6 +23,7 @@
 
 struct KvssPacker {
     KvssRepository *repository; /* borrowed */
+    guint queue_max;
     bool leaves_lookup;         /* new packs are not told to the index in memory */
 
     GMutex lock;            /* guards what follows */
@@ -178,6 +182,7 @@ kvss_packer_new(KvssRepository *repository)
     KvssPacker *packer = g_new0(KvssPacker, 1);
 
     packer->repository = repository;
+    packer->queue_max = kvss_backend_is_remote(repository->backend) ? QUEUE_REMOTE_MAX : QUEUE_MAX;
     g_mutex_init(&packer->lock);
     g_cond_init(&packer->changed);
     g_queue_init(&packer->full);
@@ -227,7 +232,7 @@ give_pack(KvssPacker *packer, KvssPack *pack, uint64_t added)
     g_mutex_lock(&packer->lock);
     packer->bytes += added;
     if (kvss_pack_is_full(pack)) {
-        while (g_queue_get_length(&packer->full) >= QUEUE_MAX && !packer->error)
+        while (g_queue_get_length(&packer->full) >= packer->queue_max && !packer->error)
             g_cond_wait(&packer->changed, &packer->lock);
         g_queue_push_tail(&packer->full, pack);
         g_cond_broadcast(&packer->changed);
@@ -273,6 +278,19 @@ finish_all(KvssPacker *packer, GError **error)
     return ok;
 }
 
+void
+kvss_packer_adopt(KvssPacker *packer, KvssIndexedPack *indexed)
+{
+    kvss_index_add_pack(packer->repository->index, indexed->id,
+                        (const KvssPackEntry *) (void *) indexed->entries->data,
+                        indexed->entries->len);
+    g_mutex_lock(&packer->lock); /* the finisher rests, and sees this when it wakes */
+    packer->n_unindexed_blobs += indexed->entries->len;
+    g_array_append_val(packer->unindexed, *indexed);
+    g_mutex_unlock(&packer->lock);
+    *indexed = (KvssIndexedPack) { 0 };
+}
+
 bool
 kvss_packer_flush(KvssPacker *packer, GError **error)
 {
@@ -312,16 +330,18 @@ stop_finisher(KvssPacker *packer)
  * Packs that were completed before a failure are sound, and get their index
  * even then: open packs are dropped first, which makes room on a full disk.
  */
-void
+bool
 kvss_packer_free(KvssPacker *packer)
 {
     g_autoptr(GError) error = NULL;
+    bool is_complete;
 
     if (!packer)
-        return;
+        return true;
     (void) finish_all(packer, NULL);
     stop_finisher(packer);
-    if (!write_index(packer, &error))
+    is_complete = write_index(packer, &error) && !packer->error;
+    if (error)
         g_debug("packs of this run stay without an index: %s", error->message);
     for (int i = 0; i < 2; i++)
         g_ptr_array_unref(packer->open[i]);
@@ -330,4 +350,5 @@ kvss_packer_free(KvssPacker *packer)
     g_cond_clear(&packer->changed);
     g_mutex_clear(&packer->lock);
     g_free(packer);
+    return is_complete;
 }

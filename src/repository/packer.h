@@ -35,11 +35,17 @@ bool kvss_packer_add(KvssPacker *packer, bool is_tree, const uint8_t id[KVSS_ID_
 /** Index files written so far. Only after a flush. */
 unsigned kvss_packer_indexes(const KvssPacker *packer);
 
+/** A whole pack that an earlier run stored, its blobs claimed: goes into the next index file. Takes what is in @indexed. Before the first add. */
+void kvss_packer_adopt(KvssPacker *packer, KvssIndexedPack *indexed);
+
 /** Everything added is in packs that an index file names, all of it durable. */
 bool kvss_packer_flush(KvssPacker *packer, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** Bytes written into packs so far. Threads: any. */
 uint64_t kvss_packer_bytes(KvssPacker *packer);
 
-/** Without a flush: what can still be completed is, so that a later run finds it. Accepts NULL. */
-void kvss_packer_free(KvssPacker *packer);
+/**
+ * Without a flush: what can still be completed is, so that a later run finds it. Accepts NULL.
+ * Returns: is every pack that may be in the repository named by an index file?
+ */
+bool kvss_packer_free(KvssPacker *packer);

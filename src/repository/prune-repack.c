@@ -240,7 +240,7 @@ repack_places(Repack *repack, size_t n_places, GError **error)
         result->bytes_repacked = written;
         result->indexes_written += kvss_packer_indexes(repack->packer);
     }
-    kvss_packer_free(repack->packer);
+    (void) kvss_packer_free(repack->packer);
     g_cond_clear(&repack->drained);
     return ok;
 }

@@ -18,6 +18,7 @@ struct KvssRepository {
     KvssRepositoryMode mode;
     char *cache_dir; /* (nullable) this repository's own folder on this host */
     char id[KVSS_ID_HEX_LENGTH + 1];
+    char *state_dir;
 };
 
 /* The most a document may have, unpacked: they come from outside. */

@@ -231,6 +231,7 @@ kvss_repository_open_patiently(const char *location, const char *password,
     g_autoptr(KvssRepository) repository = g_new0(KvssRepository, 1);
 
     repository->mode = mode;
+    repository->state_dir = g_strdup(state_dir);
     repository->backend = kvss_backend_open(location, error);
     if (!repository->backend || !open_keys(repository, password, error)
         || !config_read(repository->backend, repository->codecs, repository->id, error)
@@ -264,6 +265,7 @@ kvss_repository_free(KvssRepository *repository)
     kvss_codec_pool_free(repository->codecs);
     kvss_backend_free(repository->backend);
     g_free(repository->cache_dir);
+    g_free(repository->state_dir);
     g_free(repository);
 }
 

@@ -3,6 +3,7 @@
  */
 #include "repository/snapshot.h"
 #include "repository/tree.h"
+#include "repository/unfinished.h"
 #include "repository/upload.h"
 
 #include <string.h>
@@ -10,6 +11,7 @@
 struct KvssUpload {
     KvssRepository *repository; /* borrowed */
     KvssPacker *packer;
+    KvssUnfinished *record;     /* until every pack is in an index */
     GMutex lock;                /* guards what follows */
     GHashTable *root;           /* name -> Entry */
     KvssUploadStats stats;      /* but for bytes_stored, which the packer knows */
@@ -41,14 +43,20 @@ folder_new(void)
 KvssUpload *
 kvss_upload_new(KvssRepository *repository, GError **error)
 {
+    KvssUnfinished *record;
     KvssUpload *upload;
 
     g_return_val_if_fail(repository->mode == KVSS_REPOSITORY_ADD, NULL);
     if (!kvss_index_load(repository->index, NULL, error))
         return NULL;
+    record = kvss_unfinished_new(repository, error);
+    if (!record)
+        return NULL;
     upload = g_new0(KvssUpload, 1);
+    upload->record = record;
     upload->repository = repository;
     upload->packer = kvss_packer_new(repository);
+    kvss_unfinished_adopt(repository, upload->packer);
     upload->root = folder_new();
     g_mutex_init(&upload->lock);
     return upload;
@@ -277,7 +285,7 @@ kvss_upload_free(KvssUpload *upload)
 {
     if (!upload)
         return;
-    kvss_packer_free(upload->packer);
+    kvss_unfinished_end(upload->record, kvss_packer_free(upload->packer));
     kvss_index_drop_claims(upload->repository->index);
     g_hash_table_unref(upload->root);
     g_mutex_clear(&upload->lock);

@@ -189,6 +189,13 @@ kvss_backend_sync(KvssBackend *backend, GError **error)
 }
 
 void
+kvss_backend_count_on(KvssBackend *backend, KvssFileType type, const char *name)
+{
+    if (backend->ops->count_on)
+        backend->ops->count_on(backend, type, name);
+}
+
+void
 kvss_backend_drop_remains(KvssBackend *backend)
 {
     if (backend->ops->drop_remains)

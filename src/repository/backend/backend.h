@@ -71,6 +71,9 @@ typedef struct {
     /* Makes every store before it durable. */
     bool (*sync)(KvssBackend *backend, GError **error);
 
+    /* Another process stored it, maybe a moment ago: the next sync() covers it too. NULL: nothing to do. */
+    void (*count_on)(KvssBackend *backend, KvssFileType type, const char *name);
+
     /* Removes what dead writers left half-written. NULL: none can be. Best effort. */
     void (*drop_remains)(KvssBackend *backend);
 
@@ -108,6 +111,7 @@ bool kvss_backend_put(KvssBackend *backend, KvssFileType type, const char *name,
 bool kvss_backend_remove(KvssBackend *backend, KvssFileType type, const char *name,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_backend_sync(KvssBackend *backend, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void kvss_backend_count_on(KvssBackend *backend, KvssFileType type, const char *name);
 void kvss_backend_drop_remains(KvssBackend *backend);
 bool kvss_backend_is_read_only(KvssBackend *backend);
 

@@ -283,16 +283,20 @@ spool_rename(LocalBackend *self, LocalSpool *spool, KvssFileType type, const cha
     return true;
 }
 
+static void
+local_count_on(KvssBackend *backend, KvssFileType type, const char *name)
+{
+    g_assert(type == KVSS_FILE_DATA);
+    g_atomic_int_set(&((LocalBackend *) backend)->unsynced[g_ascii_xdigit_value(name[0]) << 4
+                                                           | g_ascii_xdigit_value(name[1])], 1);
+}
+
 static bool
 local_spool_store(KvssSpool *spool, KvssFileType type, const char *name, GError **error)
 {
-    LocalBackend *self = (LocalBackend *) spool->backend;
-
-    g_assert(type == KVSS_FILE_DATA);
-    if (!spool_rename(self, (LocalSpool *) spool, type, name, error))
+    if (!spool_rename((LocalBackend *) spool->backend, (LocalSpool *) spool, type, name, error))
         return false;
-    g_atomic_int_set(&self->unsynced[g_ascii_xdigit_value(name[0]) << 4
-                                     | g_ascii_xdigit_value(name[1])], 1);
+    local_count_on(spool->backend, type, name);
     return true;
 }
 
@@ -522,6 +526,7 @@ static const KvssBackendOps local_ops = {
     .spool_store = local_spool_store,
     .spool_free = local_spool_free,
     .sync = local_sync,
+    .count_on = local_count_on,
     .drop_remains = local_drop_remains,
     .is_read_only = local_is_read_only,
     .free = local_free,
