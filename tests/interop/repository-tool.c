@@ -8,11 +8,13 @@
  *   repository-tool dump REPO SNAPSHOT PATH          content to standard output
  *   repository-tool restore REPO SNAPSHOT PATH FILE  through the copy loop, as a disk
  *   repository-tool verify REPO [--read-data]
+ *   repository-tool remove REPO snapshot|pack NAME   the file, by no way of ours to do so
  *   repository-tool hold REPO                        opens to add, and waits for the end of its input
  *
  * The password is in KVSS_PASSWORD, caches in KVSS_CACHE_DIR, state in
  * KVSS_STATE_DIR; KVSS_TEST_TIME is a backup's time, RFC 3339. A failure prints "CODE: message" and exits 1.
  */
+#include "repository/backend/backend.h"
 #include "repository/repository.h"
 #include "repository/timestamp.h"
 #include "stream/copy.h"
@@ -218,6 +220,15 @@ cmd_verify(char **args, GError **error)
 }
 
 static bool
+cmd_remove(char **args, GError **error)
+{
+    KvssFileType type = strcmp(args[1], "pack") == 0 ? KVSS_FILE_DATA : KVSS_FILE_SNAPSHOT;
+    g_autoptr(KvssBackend) backend = kvss_backend_open(args[0], error);
+
+    return backend && kvss_backend_remove(backend, type, args[2], error);
+}
+
+static bool
 cmd_hold(char **args, GError **error)
 {
     g_autoptr(KvssRepository) repository = open_repository(args[0], KVSS_REPOSITORY_ADD, error);
@@ -239,7 +250,7 @@ static const struct {
     { "init", 1, cmd_init },       { "cheap", 1, cmd_cheap },
          { "backup", 3, cmd_backup }, { "list", 1, cmd_list },
     { "dump", 3, cmd_dump },       { "restore", 4, cmd_restore }, { "verify", 1, cmd_verify },
-    { "hold", 1, cmd_hold },
+    { "remove", 3, cmd_remove },   { "hold", 1, cmd_hold },
 };
 
 int
