@@ -131,18 +131,6 @@ mark_snapshots(KvssPrune *prune, GError **error)
 
 /* ---- the packs ---- */
 
-/* The table may come from the cache: its numbers are used as they are from here on. */
-static bool
-check_table(const KvssIndexTable *table, GError **error)
-{
-    for (size_t i = 0; i < table->n_entries; i++)
-        if ((table->entries[i].pack & ~KVSS_TABLE_TREE) >= table->n_pack_ids)
-            return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
-                              "the index cache of this host names a pack that it does not have: "
-                              "remove the cache folder");
-    return true;
-}
-
 static bool
 list_packs(KvssPrune *prune, GError **error)
 {
@@ -150,7 +138,7 @@ list_packs(KvssPrune *prune, GError **error)
     g_autoptr(GArray) files
         = kvss_backend_list(prune->repository->backend, KVSS_FILE_DATA, error);
 
-    if (!files || !check_table(table, error))
+    if (!files)
         return false;
     prune->packs = g_new0(KvssPrunePack, table->n_pack_ids + 1);
     for (uint32_t i = 0; i < table->n_pack_ids; i++)
@@ -183,16 +171,22 @@ behind_copies(const KvssIndexTable *table, size_t first)
     return next;
 }
 
-static void
-count_entry(KvssPrune *prune, size_t number)
+/* The table may come from the cache: its numbers are used as they are from here on. */
+static bool
+count_entry(KvssPrune *prune, size_t number, GError **error)
 {
     const KvssTableEntry *entry = &prune->table->entries[number];
     KvssPrunePack *pack = &prune->packs[kvss_prune_pack_of(prune, number)];
 
+    if (kvss_prune_pack_of(prune, number) >= prune->table->n_pack_ids)
+        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
+                          "the index cache of this host names a pack that it does not have, nothing "
+                          "was removed: remove the cache folder");
     pack->length += entry->length;
     pack->end = MAX(pack->end, (uint64_t) entry->offset + entry->length);
     pack->header += 1 + 4 + (entry->plain_length ? 4 : 0) + KVSS_ID_LENGTH;
     pack->n++;
+    return true;
 }
 
 /* Bytes that the file must have: its blobs without a gap, the sealed header, its length. */
@@ -221,6 +215,8 @@ keep_copy(KvssPrune *prune, size_t first, size_t next)
 {
     size_t best = first;
 
+    if (next - first == 1 || !kvss_prune_is_needed(prune, first))
+        return;
     for (size_t i = first + 1; i < next; i++)
         if (is_better(prune, i, best))
             best = i;
@@ -229,30 +225,45 @@ keep_copy(KvssPrune *prune, size_t first, size_t next)
     prune->packs[kvss_prune_pack_of(prune, best)].kept += prune->table->entries[best].length;
 }
 
+/* Each blob of the table, by its copies; @func with the first of them and the one behind the last. */
 static void
-count_blobs(KvssPrune *prune)
+each_blob(KvssPrune *prune, void (*func)(KvssPrune *prune, size_t first, size_t next))
+{
+    for (size_t i = 0, next; i < prune->table->n_entries; i = next) {
+        next = behind_copies(prune->table, i);
+        func(prune, i, next);
+        kvss_prune_pass(prune, i);
+    }
+}
+
+static void
+count_blob(KvssPrune *prune, size_t first, size_t next)
 {
     KvssPruneResult *result = &prune->result;
-    size_t n = prune->table->n_entries, next;
 
-    for (size_t i = 0; i < n; i++)
-        count_entry(prune, i);
-    for (size_t i = 0; i < n; i = next) {
-        next = behind_copies(prune->table, i);
-        if (!kvss_prune_is_needed(prune, i)) {
-            result->blobs_unused += next - i;
-            continue;
-        }
-        result->blobs_used++;
-        result->blobs_duplicate += next - i - 1;
-        if (next - i == 1)
-            prune->packs[kvss_prune_pack_of(prune, i)].kept += prune->table->entries[i].length;
+    if (!kvss_prune_is_needed(prune, first)) {
+        result->blobs_unused += next - first;
+        return;
     }
-    for (size_t i = 0; i < n; i = next) {
-        next = behind_copies(prune->table, i);
-        if (next - i > 1 && kvss_prune_is_needed(prune, i))
-            keep_copy(prune, i, next);
+    result->blobs_used++;
+    result->blobs_duplicate += next - first - 1;
+    if (next - first == 1)
+        prune->packs[kvss_prune_pack_of(prune, first)].kept
+            += prune->table->entries[first].length;
+}
+
+static bool
+count_blobs(KvssPrune *prune, GError **error)
+{
+    for (size_t i = 0; i < prune->table->n_entries; i++) {
+        if (!count_entry(prune, i, error))
+            return false;
+        kvss_prune_pass(prune, i);
     }
+    each_blob(prune, count_blob);
+    if (prune->result.blobs_duplicate > 0)
+        each_blob(prune, keep_copy);
+    return true;
 }
 
 static bool
@@ -278,6 +289,5 @@ kvss_prune_mark(KvssPrune *prune, GError **error)
 {
     if (!mark_snapshots(prune, error) || !list_packs(prune, error))
         return false;
-    count_blobs(prune);
-    return check_packs(prune, error);
+    return count_blobs(prune, error) && check_packs(prune, error);
 }

@@ -57,13 +57,17 @@ collect_places(const KvssPrune *prune, size_t *out_n)
     size_t n = 0, at = 0;
     Place *places;
 
-    for (size_t i = 0; i < prune->table->n_entries; i++)
+    for (size_t i = 0; i < prune->table->n_entries; i++) {
         n += is_moved(prune, i);
+        kvss_prune_pass(prune, i);
+    }
     places = g_new(Place, n + 1);
-    for (size_t i = 0; i < prune->table->n_entries; i++)
+    for (size_t i = 0; i < prune->table->n_entries; i++) {
         if (is_moved(prune, i))
             places[at++] = (Place) { kvss_prune_pack_of(prune, i),
                                      prune->table->entries[i].offset, (uint32_t) i };
+        kvss_prune_pass(prune, i);
+    }
     qsort(places, n, sizeof *places, compare_places);
     *out_n = n;
     return places;

@@ -180,10 +180,23 @@ prune_execute(KvssPrune *prune, GError **error)
     return true;
 }
 
+/* A folder of snapshots that is not there looks like an empty one: everything would go. */
+static bool
+check_not_all(const KvssPrune *prune, GError **error)
+{
+    if (prune->result.snapshots > 0 || prune->result.packs == 0 || prune->options->may_empty
+        || prune->options->dry_run)
+        return true;
+    return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_NOT_FOUND,
+                      "nothing was removed: there is no snapshot, and %" G_GUINT64_FORMAT
+                      " packs; if snapshots/ is all there, --allow-remove-all empties the repository",
+                      prune->result.packs);
+}
+
 static bool
 prune_all(KvssPrune *prune, GError **error)
 {
-    if (!kvss_prune_mark(prune, error))
+    if (!kvss_prune_mark(prune, error) || !check_not_all(prune, error))
         return false;
     kvss_prune_plan(prune->packs, prune->table->n_pack_ids, prune->options, &prune->result);
     count_freed(prune);

@@ -51,6 +51,14 @@ kvss_prune_is_needed(const KvssPrune *prune, size_t number)
     return (prune->needed[number / 8] & (1u << number % 8)) != 0;
 }
 
+/** Called for each entry by who goes through all of the table: so that its pages do not all stay ours. */
+static inline void
+kvss_prune_pass(const KvssPrune *prune, size_t number)
+{
+    if (number % (1u << 20) == (1u << 20) - 1)
+        kvss_index_table_let_go(prune->table);
+}
+
 static inline uint32_t
 kvss_prune_pack_of(const KvssPrune *prune, size_t number)
 {

@@ -362,6 +362,7 @@ typedef void (*KvssPruneProgress)(const char *step, uint64_t done, uint64_t tota
 typedef struct {
     bool dry_run;               /* say what would be done: LOOK is enough */
     const char *const *without; /* (nullable) dry run only: ids of snapshots, as if they were removed */
+    bool may_empty;             /* also when there is no snapshot at all */
     double max_unused_percent;  /* of what stays, rubbish that may stay in packs; below 0: ... */
     uint64_t max_unused_bytes;  /* ... this many bytes of it */
     uint64_t max_repack_bytes;  /* bytes that may be written anew; UINT64_MAX: any */
@@ -395,7 +396,7 @@ typedef struct {
  * Memory: the mapped index table, a bit for each of its entries, 48 bytes a pack,
  * 12 bytes a blob that is written anew, one index file.
  * Errors: CORRUPT, nothing removed: something that a snapshot needs is missing or
- * damaged; LOCKED when our lock was lost meanwhile; NO_SPACE; KVSS_IO_ERROR; cancelled.
+ * damaged; NOT_FOUND, nothing removed: there are packs and no snapshot; LOCKED when our lock was lost meanwhile; NO_SPACE; KVSS_IO_ERROR; cancelled.
  */
 bool kvss_repository_prune(KvssRepository *repository, const KvssPruneOptions *options,
                            KvssPruneResult *out_result, GError **error)

@@ -27,6 +27,7 @@ read_options(const KvssOptions *options, KvssPruneOptions *prune, GError **error
 {
     *prune = (KvssPruneOptions) {
         .dry_run = options->dry_run,
+        .may_empty = options->allow_remove_all,
         .max_unused_percent = MAX_UNUSED_PERCENT,
         .max_repack_bytes = UINT64_MAX,
     };

@@ -91,6 +91,7 @@ static const KvssOption prune_options[] = {
     { "max-unused", 0, TEXT(max_unused), "LIMIT",
       "unused space that may stay: 5% (default), a size, unlimited" },
     { "max-repack", 0, TEXT(max_repack), "SIZE", "write no more than that anew" },
+    { "allow-remove-all", 0, FLAG(allow_remove_all), NULL, "even when there is no snapshot left" },
     { "dry-run", 'n', FLAG(dry_run), NULL, "say what would be done" },
     { 0 },
 };

@@ -1,13 +1,22 @@
 #!/usr/bin/env python3
 """kvss prune: what goes, what stays, and what is left when it is killed at any step."""
 import os
+import random
 import shutil
 import subprocess
 
 import cases
-from cases import DAMAGED, KVSS, LOCKED, USAGE, noise
+from cases import DAMAGED, FAILED, KVSS, LOCKED, USAGE, noise
 
-MIB = 1 << 20
+MIB, CHUNK = 1 << 20, 256 << 10
+
+
+def mixed(*parts):
+    """Their chunks in no order: whatever threads share out, each pack has some of every part."""
+    whole = b''.join(parts)
+    chunks = [whole[at:at + CHUNK] for at in range(0, len(whole), CHUNK)]
+    random.Random(1).shuffle(chunks)
+    return b''.join(chunks)
 
 
 class Prune(cases.Case):
@@ -16,14 +25,15 @@ class Prune(cases.Case):
         self.init()
 
     def fill(self):
-        """Three sets that share some of their bytes; the first one is dropped."""
+        """Two sets that stay, and two dropped ones: one shares nothing with them, of the other they need a part."""
         common = noise(1, 6 * MIB)
         kept = {}
-        first = self.backup({'web': noise(2, 30 * MIB) + common, 'db': noise(3, 2 * MIB)})
+        alone = self.backup({'web': noise(2, 34 * MIB)})
+        shared = self.backup({'web': mixed(common, noise(6, 4 * MIB)), 'db': noise(3, 2 * MIB)})
         for n in (4, 5):
             disks = {'web': noise(n, 2 * MIB) + common, 'db': noise(3, 2 * MIB)}
             kept[self.backup(disks)] = disks
-        self.kvss('forget', first)
+        self.kvss('forget', alone, shared)
         return kept
 
     def test_empty(self):
@@ -127,9 +137,6 @@ class Prune(cases.Case):
         self.assertIn('verify', said)
         self.assertEqual(self.files('locks'), [])
 
-    def biggest(self):
-        return max(self.files('data'), key=os.path.getsize)
-
     def test_pack_missing(self):
         self.damage(lambda: [os.unlink(p) for p in self.files('data')
                              if os.path.getsize(p) > MIB])
@@ -161,23 +168,34 @@ class Prune(cases.Case):
         self.kvss('prune')
         self.assert_whole({backup: disks})
 
+    def test_no_snapshot(self):
+        """Packs and no snapshot: is the folder all there?"""
+        disks = {'web': noise(1, MIB)}
+        backup = self.backup(disks)
+        os.rename(os.path.join(self.repo, 'snapshots'), self.path('away'))
+        said = self.kvss_fails(FAILED, 'prune')
+        self.assertIn('nothing was removed', said)
+        os.rename(self.path('away'), os.path.join(self.repo, 'snapshots'))
+        self.assert_whole({backup: disks})
+        self.kvss('forget', backup, '--allow-remove-all', '--prune')
+        self.assertEqual(self.files('data') + self.files('index'), [])
+        self.assert_whole({})
+
     def test_blob_damaged(self):
         """What is to be written anew is read first: a bad blob stops it."""
         common = noise(1, 3 * MIB)
-        self.backup({'web': common + noise(2, 4 * MIB)})
-        first = self.ids()[0]
+        first = self.backup({'web': mixed(common, noise(2, 4 * MIB))})
         self.backup({'web': common})
         self.kvss('forget', first)
-        pack = self.biggest()
-        os.chmod(pack, 0o600)
-        with open(pack, 'r+b') as f:
-            f.seek(100000)
-            f.write(b'rot')
-            f.seek(1100000)
-            f.write(b'rot')
         before = self.files('data')
+        for pack in before:
+            os.chmod(pack, 0o600)
+            with open(pack, 'r+b') as f:
+                for at in range(CHUNK // 2, os.path.getsize(pack) - CHUNK, CHUNK // 2):
+                    f.seek(at)
+                    f.write(b'rot')
         said = self.kvss_fails(DAMAGED, 'prune', '--max-unused', '0')
-        self.assertIn(os.path.basename(pack)[:8], said)
+        self.assertTrue(any(os.path.basename(pack)[:8] in said for pack in before), said)
         self.assertTrue(set(before) <= set(self.files('data')))
 
     def test_lock(self):
