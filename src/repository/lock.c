@@ -274,7 +274,7 @@ lock_acquire(KvssLock *lock, GError **error)
 
     if (!check_others(lock, seen, error) || !lock_write(lock, error))
         return false;
-    if (lock->is_exclusive || strcmp(lock->backend->ops->name, "local") != 0)
+    if (lock->is_exclusive || kvss_backend_is_remote(lock->backend))
         g_usleep(SHOWS_LATE_US);
     return check_others(lock, seen, error);
 }
