@@ -18,7 +18,7 @@
 #define WINDOW_LOG 20
 #define ENVELOPE_ZSTD 2
 
-/* A buffer larger than this was for a huge tree, and is not kept. */
+/* A buffer larger than this was for a huge tree or pack, and is not kept. */
 #define BUFFER_KEEP_MAX (20u << 20)
 
 struct KvssCodecPool {
@@ -27,13 +27,18 @@ struct KvssCodecPool {
     GPtrArray *idle; /* KvssCodec */
 };
 
+/** Grows as needed; pages that are had once are not asked of the kernel again. */
+typedef struct {
+    uint8_t *data;
+    size_t capacity;
+} Buffer;
+
 struct KvssCodec {
     KvssCodecPool *pool;
     KvssCrypto *crypto;
     ZSTD_CCtx *compress;
     ZSTD_DCtx *decompress;
-    uint8_t *buffer;
-    size_t capacity;
+    Buffer buffer, input;
 };
 
 static void
@@ -44,7 +49,8 @@ codec_free(gpointer data)
     kvss_crypto_free(codec->crypto);
     ZSTD_freeCCtx(codec->compress);
     ZSTD_freeDCtx(codec->decompress);
-    g_free(codec->buffer);
+    g_free(codec->buffer.data);
+    g_free(codec->input.data);
     g_free(codec);
 }
 
@@ -117,15 +123,22 @@ kvss_codec_take(KvssCodecPool *pool)
     return codec ? codec : codec_new(pool);
 }
 
+static void
+buffer_trim(Buffer *buffer)
+{
+    if (buffer->capacity <= BUFFER_KEEP_MAX)
+        return;
+    g_clear_pointer(&buffer->data, g_free);
+    buffer->capacity = 0;
+}
+
 void
 kvss_codec_give(KvssCodec *codec)
 {
     if (!codec)
         return;
-    if (codec->capacity > BUFFER_KEEP_MAX) {
-        g_clear_pointer(&codec->buffer, g_free);
-        codec->capacity = 0;
-    }
+    buffer_trim(&codec->buffer);
+    buffer_trim(&codec->input);
     g_mutex_lock(&codec->pool->lock);
     g_ptr_array_add(codec->pool->idle, codec);
     g_mutex_unlock(&codec->pool->lock);
@@ -137,15 +150,27 @@ kvss_codec_crypto(KvssCodec *codec)
     return codec->crypto;
 }
 
+static uint8_t *
+buffer_of(Buffer *buffer, size_t length)
+{
+    if (buffer->capacity < length) {
+        g_free(buffer->data);
+        buffer->data = g_malloc(length);
+        buffer->capacity = length;
+    }
+    return buffer->data;
+}
+
 uint8_t *
 kvss_codec_buffer(KvssCodec *codec, size_t length)
 {
-    if (codec->capacity < length) {
-        g_free(codec->buffer);
-        codec->buffer = g_malloc(length);
-        codec->capacity = length;
-    }
-    return codec->buffer;
+    return buffer_of(&codec->buffer, length);
+}
+
+uint8_t *
+kvss_codec_input(KvssCodec *codec, size_t length)
+{
+    return buffer_of(&codec->input, length);
 }
 
 /* Compressed length, or 0 when @capacity bytes do not hold it. */

@@ -31,6 +31,9 @@ KvssCrypto *kvss_codec_crypto(KvssCodec *codec);
 /** The codec's buffer, at least @length bytes; what was in it is lost. Valid until the next call. */
 uint8_t *kvss_codec_buffer(KvssCodec *codec, size_t length);
 
+/** Another one, for what is read: the first is free for what is made of it. */
+uint8_t *kvss_codec_input(KvssCodec *codec, size_t length);
+
 /** A blob ready to be stored. */
 typedef struct {
     const uint8_t *data;   /* in the codec's buffer: borrowed until its next call */

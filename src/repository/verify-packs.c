@@ -166,7 +166,7 @@ read_pack(KvssVerify *verify, const Job *job)
 {
     KvssRepository *repository = verify->repository;
     g_autoptr(KvssCodec) codec = kvss_codec_take(repository->codecs);
-    g_autofree uint8_t *pack = g_malloc(job->size);
+    uint8_t *pack = kvss_codec_input(codec, job->size);
     g_autoptr(GError) error = NULL;
     char name[KVSS_ID_HEX_LENGTH + 1];
 
