@@ -19,8 +19,8 @@ def build():
         return os.path.abspath(os.environ["KVSS"])
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folder = top + "/build-bench"
-    commands = [["meson", "compile", "-C", folder, "kvss:executable", "kvss-guardian:executable",
-                 "kvss-nbdkit-plugin:shared_module"]]
+    commands = [["ninja", "-C", folder, "kvss", "kvss-guardian", "kvss-nbdkit-plugin.so", "bench/make-repository",
+                 "tests/interop/repository-tool"]]
     if not os.path.exists(folder + "/build.ninja"):
         commands.insert(0, ["meson", "setup", folder, top, "--buildtype=release"])
     for command in commands:
