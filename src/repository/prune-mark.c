@@ -68,7 +68,7 @@ mark_tree(KvssPrune *prune, const char *tree, unsigned depth, GError **error)
 {
     g_autoptr(GPtrArray) nodes = NULL;
     uint8_t id[KVSS_ID_LENGTH];
-    bool is_new;
+    bool is_new = false;
 
     if (!kvss_check_cancelled(prune->options->cancellable, error))
         return false;
