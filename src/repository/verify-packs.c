@@ -13,6 +13,10 @@
 /* A larger pack is nobody's; it is checked blob by blob when it is read. */
 #define PACK_READ_MAX (1u << 30)
 
+/* Each thread holds a pack of 16 MiB. */
+#define THREADS_MAX 8
+#define JOBS_AHEAD 8
+
 /** One pack to be checked, as the index has it. */
 typedef struct {
     uint8_t id[KVSS_ID_LENGTH];
@@ -26,10 +30,10 @@ typedef struct {
     GHashTable *sizes;   /* id -> guint64 in KvssStoredFile */
     GArray *present;     /* KvssVerifyPack: needed and there; with a sample, those drawn */
     GHashTable *drawn;   /* (nullable) ids in @present; NULL: all are read */
-    GThreadPool *pool;
-    uint64_t done, total; /* under verify->lock: bytes with read_data, else packs */
-    unsigned n_waiting;   /* under verify->lock: jobs handed over, not done */
-    GCond drained;
+    uint64_t done, total; /* under verify->lock, as all that follows: bytes with read_data, else packs */
+    GQueue waiting;       /* Job: for the next thread that is free */
+    bool is_ending;       /* no more will come */
+    GCond changed;
 } Packs;
 
 static void
@@ -177,26 +181,41 @@ read_pack(KvssVerify *verify, const Job *job)
         pack_is_lost(verify, job, g_strdup(error->message));
 }
 
-/* In a thread of the pool. */
-static void
-run_job(gpointer data, gpointer user_data)
+/* The next job; NULL when none will come any more. */
+static Job *
+next_job(Packs *packs)
 {
-    Packs *packs = user_data;
     KvssVerify *verify = packs->verify;
-    Job *job = data;
-
-    if (!g_cancellable_is_cancelled(verify->options->cancellable))
-        read_pack(verify, job);
+    Job *job;
 
     g_mutex_lock(&verify->lock);
-    verify->result.bytes_read += job->size;
-    packs->done += job->size;
-    if (verify->options->progress)
-        verify->options->progress(packs->done, packs->total, verify->options->data);
-    packs->n_waiting--;
-    g_cond_broadcast(&packs->drained);
+    while (g_queue_is_empty(&packs->waiting) && !packs->is_ending)
+        g_cond_wait(&packs->changed, &verify->lock);
+    job = g_queue_pop_head(&packs->waiting);
+    g_cond_broadcast(&packs->changed);
     g_mutex_unlock(&verify->lock);
-    job_free(job);
+    return job;
+}
+
+static gpointer
+read_packs(gpointer data)
+{
+    Packs *packs = data;
+    KvssVerify *verify = packs->verify;
+    Job *job;
+
+    while ((job = next_job(packs)) != NULL) {
+        if (!g_cancellable_is_cancelled(verify->options->cancellable))
+            read_pack(verify, job);
+        g_mutex_lock(&verify->lock);
+        verify->result.bytes_read += job->size;
+        packs->done += job->size;
+        if (verify->options->progress)
+            verify->options->progress(packs->done, packs->total, verify->options->data);
+        g_mutex_unlock(&verify->lock);
+        job_free(job);
+    }
+    return NULL;
 }
 
 /* ---- structure ---- */
@@ -254,11 +273,11 @@ static void
 push_job(Packs *packs, Job *job)
 {
     g_mutex_lock(&packs->verify->lock);
-    while (packs->n_waiting >= 4 * g_get_num_processors())
-        g_cond_wait(&packs->drained, &packs->verify->lock);
-    packs->n_waiting++;
+    while (g_queue_get_length(&packs->waiting) >= JOBS_AHEAD)
+        g_cond_wait(&packs->changed, &packs->verify->lock);
+    g_queue_push_tail(&packs->waiting, job);
+    g_cond_broadcast(&packs->changed);
     g_mutex_unlock(&packs->verify->lock);
-    g_thread_pool_push(packs->pool, job, NULL);
 }
 
 static bool
@@ -349,18 +368,33 @@ sizes_by_id(GArray *files)
     return sizes;
 }
 
+static void
+end_jobs(Packs *packs)
+{
+    g_mutex_lock(&packs->verify->lock);
+    packs->is_ending = true;
+    g_cond_broadcast(&packs->changed);
+    g_mutex_unlock(&packs->verify->lock);
+}
+
 /* All jobs are done when it returns. */
 static bool
 check_packs(Packs *packs, GError **error)
 {
     KvssVerify *verify = packs->verify;
+    guint n = verify->options->read_data ? MIN(g_get_num_processors(), THREADS_MAX) : 0;
+    GThread *threads[THREADS_MAX];
     bool ok;
 
-    g_cond_init(&packs->drained);
-    packs->pool = g_thread_pool_new(run_job, packs, (gint) g_get_num_processors(), FALSE, NULL);
+    g_cond_init(&packs->changed);
+    g_queue_init(&packs->waiting);
+    for (guint i = 0; i < n; i++)
+        threads[i] = g_thread_new("verify", read_packs, packs);
     ok = kvss_index_visit_packs(verify->repository->index, visit_pack, packs, error);
-    g_thread_pool_free(packs->pool, FALSE, TRUE);
-    g_cond_clear(&packs->drained);
+    end_jobs(packs);
+    for (guint i = 0; i < n; i++)
+        g_thread_join(threads[i]);
+    g_cond_clear(&packs->changed);
     return ok && kvss_check_cancelled(verify->options->cancellable, error);
 }
 
