@@ -25,6 +25,7 @@ kvss_backup_free(KvssBackup *backup)
     kvss_snapshot_free(backup->snapshot);
     g_free(backup->root);
     kvss_manifest_free(backup->manifest);
+    g_clear_pointer(&backup->losses, g_ptr_array_unref);
     g_free(backup);
 }
 
@@ -78,6 +79,7 @@ kvss_catalogue_load(KvssRepository *repository, KvssSnapshot *snapshot, KvssBack
     g_autoptr(GBytes) text = NULL;
 
     backup->snapshot = snapshot;
+    backup->losses = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_loss_free);
     *out_backup = NULL;
     if (!find_set(repository, snapshot->tree, &backup->root, &text, error))
         goto fail;
@@ -98,7 +100,37 @@ bool
 kvss_catalogue_could_not_look(const GError *error)
 {
     return error->domain == KVSS_IO_ERROR && error->code != KVSS_IO_ERROR_CORRUPT &&
-           error->code != KVSS_IO_ERROR_NOT_FOUND;
+           error->code != KVSS_IO_ERROR_NOT_FOUND && error->code != KVSS_IO_ERROR_FAILED;
+}
+
+/* Each of @losses to the backup whose it is. */
+static void
+share_losses(GPtrArray *losses, KvssBackup *const *backups, guint n)
+{
+    while (losses->len > 0) {
+        KvssLoss *loss = g_ptr_array_steal_index(losses, losses->len - 1);
+        guint i = 0;
+
+        while (i < n && strcmp(backups[i]->snapshot->id, loss->snapshot_id) != 0)
+            i++;
+        if (i < n)
+            g_ptr_array_insert(backups[i]->losses, 0, loss);
+        else
+            kvss_loss_free(loss);
+    }
+}
+
+/* A note that cannot be read keeps nobody from what is there. */
+void
+kvss_catalogue_mark(KvssRepository *repository, KvssBackup *const *backups, guint n)
+{
+    g_autoptr(GError) trouble = NULL;
+    g_autoptr(GPtrArray) losses = kvss_repository_list_losses(repository, &trouble);
+
+    if (losses)
+        share_losses(losses, backups, n);
+    else
+        g_debug("what is known to be lost cannot be told: %s", trouble->message);
 }
 
 GPtrArray *
@@ -107,8 +139,8 @@ kvss_catalogue_list(KvssRepository *repository, KvssCatalogueProblem problem, gp
 {
     g_autoptr(GPtrArray)
         backups = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_backup_free);
-    g_autoptr(GPtrArray)
-        snapshots = kvss_repository_list_snapshots(repository, KVSS_CATALOGUE_TAG, error);
+    g_autoptr(GPtrArray) snapshots = kvss_repository_list_readable_snapshots(
+        repository, KVSS_CATALOGUE_TAG, problem, data, error);
 
     if (!snapshots)
         return NULL;
@@ -130,7 +162,36 @@ kvss_catalogue_list(KvssRepository *repository, KvssCatalogueProblem problem, gp
         if (problem)
             problem(id, trouble, data);
     }
+    kvss_catalogue_mark(repository, (KvssBackup *const *) backups->pdata, backups->len);
     return g_steal_pointer(&backups);
+}
+
+/* ---- one of them ---- */
+
+/** A snapshot file that cannot be read. */
+typedef struct {
+    char *id;
+    GError *error;
+} Unreadable;
+
+static void
+unreadable_free(gpointer data)
+{
+    Unreadable *unreadable = data;
+
+    g_free(unreadable->id);
+    g_error_free(unreadable->error);
+    g_free(unreadable);
+}
+
+static void
+add_unreadable(const char *id, const GError *problem, gpointer data)
+{
+    Unreadable *unreadable = g_new0(Unreadable, 1);
+
+    unreadable->id = g_strdup(id);
+    unreadable->error = g_error_copy(problem);
+    g_ptr_array_add(data, unreadable);
 }
 
 static bool
@@ -142,23 +203,31 @@ holds_all(const KvssBackup *backup, const char *const *vms, GError **error)
     return true;
 }
 
+#define NO_LATEST "cannot tell which backup is the latest, name one by its id: "
+
 /*
  * From the newest back. One that cannot be read ends the search: it might be the
  * one that is meant, and an older one in its place would be a silent lie.
  */
 static KvssBackup *
-find_latest(KvssRepository *repository, GPtrArray *snapshots, const char *const *vms,
-            GError **error)
+find_latest(KvssRepository *repository, GPtrArray *snapshots, const GPtrArray *unreadable,
+            const char *const *vms, GError **error)
 {
     g_autoptr(GError) newest = NULL; /* what it does not hold */
     g_autofree char *names = NULL;
 
+    if (unreadable->len > 0) { /* nobody knows how old it is */
+        const Unreadable *first = g_ptr_array_index(unreadable, 0);
+
+        g_propagate_prefixed_error(error, g_error_copy(first->error), NO_LATEST);
+        return NULL;
+    }
     while (snapshots->len > 0) {
         KvssBackup *backup = NULL;
         KvssSnapshot *snapshot = g_ptr_array_steal_index(snapshots, snapshots->len - 1);
 
         if (!kvss_catalogue_load(repository, snapshot, &backup, error)) {
-            g_prefix_error(error, "cannot tell which backup is the latest, name one by its id: ");
+            g_prefix_error(error, NO_LATEST);
             return NULL;
         }
         if (backup && holds_all(backup, vms, newest ? NULL : &newest))
@@ -182,34 +251,53 @@ is_hex(const char *text)
     return length > 0 && length <= KVSS_ID_HEX_LENGTH && text[length] == '\0';
 }
 
+static KvssSnapshot *
+throw_ambiguous(const char *prefix, GError **error)
+{
+    throw(error, AMBIGUOUS, "several backups begin with '%s': give more digits", prefix);
+    return NULL;
+}
+
 /* The one snapshot whose id begins with @prefix, stolen from @snapshots. */
 static KvssSnapshot *
-steal_by_prefix(GPtrArray *snapshots, const char *prefix, GError **error)
+steal_by_prefix(GPtrArray *snapshots, const GPtrArray *unreadable, const char *prefix,
+                GError **error)
 {
+    const Unreadable *damaged = NULL;
     guint found = snapshots->len;
 
     for (guint i = 0; i < snapshots->len; i++) {
         if (!g_str_has_prefix(((KvssSnapshot *) g_ptr_array_index(snapshots, i))->id, prefix))
             continue;
-        if (found < snapshots->len) {
-            throw(error, AMBIGUOUS, "several backups begin with '%s': give more digits", prefix);
-            return NULL;
-        }
+        if (found < snapshots->len)
+            return throw_ambiguous(prefix, error);
         found = i;
+    }
+    for (guint i = 0; i < unreadable->len; i++) {
+        const Unreadable *one = g_ptr_array_index(unreadable, i);
+
+        if (!g_str_has_prefix(one->id, prefix))
+            continue;
+        if (damaged || found < snapshots->len)
+            return throw_ambiguous(prefix, error);
+        damaged = one;
     }
     if (found < snapshots->len)
         return g_ptr_array_steal_index(snapshots, found);
-    throw(error, NOT_FOUND, "no backup '%s': 'kvss list backups' shows those that are there",
-          prefix);
+    if (damaged)
+        g_propagate_error(error, g_error_copy(damaged->error));
+    else
+        throw(error, NOT_FOUND, "no backup '%s': 'kvss list backups' shows those that are there",
+              prefix);
     return NULL;
 }
 
-KvssBackup *
-kvss_catalogue_find(KvssRepository *repository, const char *name, const char *const *vms,
-                    GError **error)
+static KvssBackup *
+find(KvssRepository *repository, const char *name, const char *const *vms, GError **error)
 {
-    g_autoptr(GPtrArray)
-        snapshots = kvss_repository_list_snapshots(repository, KVSS_CATALOGUE_TAG, error);
+    g_autoptr(GPtrArray) unreadable = g_ptr_array_new_with_free_func(unreadable_free);
+    g_autoptr(GPtrArray) snapshots = kvss_repository_list_readable_snapshots(
+        repository, KVSS_CATALOGUE_TAG, add_unreadable, unreadable, error);
     g_autofree char *prefix = g_ascii_strdown(name, -1);
     g_autoptr(KvssBackup) backup = NULL;
     KvssSnapshot *snapshot;
@@ -217,13 +305,13 @@ kvss_catalogue_find(KvssRepository *repository, const char *name, const char *co
     if (!snapshots)
         return NULL;
     if (strcmp(name, "latest") == 0)
-        return find_latest(repository, snapshots, vms, error);
+        return find_latest(repository, snapshots, unreadable, vms, error);
     if (!is_hex(prefix)) {
         throw(error, NOT_FOUND, "'%s' is no backup: give an id, its first digits, or 'latest'",
               name);
         return NULL;
     }
-    snapshot = steal_by_prefix(snapshots, prefix, error);
+    snapshot = steal_by_prefix(snapshots, unreadable, prefix, error);
     if (!snapshot || !kvss_catalogue_load(repository, snapshot, &backup, error))
         return NULL;
     if (!backup) {
@@ -236,6 +324,17 @@ kvss_catalogue_find(KvssRepository *repository, const char *name, const char *co
         return NULL;
     }
     return g_steal_pointer(&backup);
+}
+
+KvssBackup *
+kvss_catalogue_find(KvssRepository *repository, const char *name, const char *const *vms,
+                    GError **error)
+{
+    KvssBackup *backup = find(repository, name, vms, error);
+
+    if (backup)
+        kvss_catalogue_mark(repository, &backup, 1);
+    return backup;
 }
 
 /* The node of a file in the set. */

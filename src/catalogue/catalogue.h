@@ -21,6 +21,7 @@ typedef struct {
     KvssSnapshot *snapshot;
     char *root;             /* tree id of the folder that holds set.json: look paths up from here */
     KvssManifest *manifest;
+    GPtrArray *losses;      /* (nullable) KvssLoss: what the last repair found lost and still is */
 } KvssBackup;
 
 void kvss_backup_free(KvssBackup *backup);
@@ -32,8 +33,9 @@ typedef void (*KvssCatalogueProblem)(const char *snapshot_id, const GError *prob
 
 /**
  * kvss_catalogue_list:
- * @problem: (nullable) called for each snapshot that is left out because of damage;
- *     one without any set.json is not a set and left out in silence
+ * @problem: (nullable) called for each snapshot that is left out because of damage, be it
+ *     of its file (whose tags nobody knows then) or of what lies in it; one without any
+ *     set.json is not a set and left out in silence
  *
  * All sets, oldest first. (element-type KvssBackup), free with unref. Each is read
  * whole, and all are held: kvss_catalogue_summaries() is for lists.
@@ -54,6 +56,23 @@ GPtrArray *kvss_catalogue_list(KvssRepository *repository, KvssCatalogueProblem 
  */
 KvssBackup *kvss_catalogue_find(KvssRepository *repository, const char *backup,
                                 const char *const *vms, GError **error);
+
+/** Has the VM, or component, lost something by @loss, which is one of its backup's? */
+bool kvss_backup_vm_is_hit(const KvssManifestVm *vm, const KvssLoss *loss);
+
+/** The target of the disk, or the name of the carried file, that @loss is about; NULL: neither. Borrowed. */
+const char *kvss_backup_lost_part(const KvssManifestVm *vm, const KvssLoss *loss,
+                                  bool *out_is_disk);
+
+/**
+ * kvss_backup_check_whole:
+ * @vms: (nullable) NULL-terminated names or UUIDs; NULL: all
+ * @disks: (nullable) NULL-terminated targets: only these are wanted
+ *
+ * Is nothing of what is wanted known to be lost? Errors: KVSS_CATALOGUE_ERROR_CORRUPT.
+ */
+bool kvss_backup_check_whole(const KvssBackup *backup, const char *const *vms,
+                             const char *const *disks, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
  * kvss_backup_open_disk, kvss_backup_open_file:

@@ -108,7 +108,8 @@ kvss_catalogue_summaries(KvssRepository *repository, KvssCatalogueProblem proble
     g_autoptr(GPtrArray)
         summaries = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_summary_free);
     g_autoptr(GPtrArray)
-        snapshots = kvss_repository_list_snapshots(repository, KVSS_CATALOGUE_TAG, error);
+        snapshots = kvss_repository_list_readable_snapshots(repository, KVSS_CATALOGUE_TAG,
+                                                            problem, data, error);
     g_autoptr(KvssSummaryCache) cache = NULL;
 
     if (!snapshots)
@@ -161,7 +162,9 @@ kvss_summary_load(KvssRepository *repository, const KvssSummary *summary, GError
 
     if (!snapshot || !kvss_catalogue_load(repository, snapshot, &backup, error))
         return NULL;
-    if (!backup)
+    if (backup)
+        kvss_catalogue_mark(repository, &backup, 1);
+    else
         kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND,
                    "snapshot %.8s holds no %s: it is no backup set", summary->snapshot->id,
                    KVSS_MANIFEST_NAME);

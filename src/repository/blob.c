@@ -7,6 +7,7 @@ bool
 kvss_blob_find(KvssRepository *repository, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
                KvssBlobLocation *out_location, GError **error)
 {
+    g_autofree char *damage = NULL;
     char hex[KVSS_ID_HEX_LENGTH + 1];
 
     if (kvss_index_find(repository->index, is_tree, id, 0, out_location))
@@ -16,9 +17,10 @@ kvss_blob_find(KvssRepository *repository, bool is_tree, const uint8_t id[KVSS_I
     if (kvss_index_find(repository->index, is_tree, id, 0, out_location))
         return true;
     kvss_id_to_hex(id, hex);
+    damage = kvss_index_damage(repository->index);
     return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
-                      "%s blob %.8s is missing: no index names it", is_tree ? "tree" : "data",
-                      hex);
+                      "%s blob %.8s is missing: no index names it%s%s", is_tree ? "tree" : "data",
+                      hex, damage ? ", and " : "", damage ? damage : "");
 }
 
 static bool

@@ -23,7 +23,7 @@
 #define BUFFER_KEEP_MAX (20u << 20)
 
 struct KvssCodecPool {
-    KvssKey key;
+    KvssKey *key;    /* in memory for secrets */
     GMutex lock;
     GPtrArray *idle; /* KvssCodec */
 };
@@ -83,7 +83,7 @@ codec_new(KvssCodecPool *pool)
     KvssCodec *codec = g_new0(KvssCodec, 1);
 
     codec->pool = pool;
-    codec->crypto = kvss_crypto_new(&pool->key);
+    codec->crypto = kvss_crypto_new(pool->key);
     codec->compress = compressor_new();
     codec->decompress = ZSTD_createDCtx();
     g_assert(codec->decompress);
@@ -95,7 +95,8 @@ kvss_codec_pool_new(const KvssKey *key)
 {
     KvssCodecPool *pool = g_new0(KvssCodecPool, 1);
 
-    pool->key = *key;
+    pool->key = kvss_key_new();
+    *pool->key = *key;
     g_mutex_init(&pool->lock);
     pool->idle = g_ptr_array_new_with_free_func(codec_free);
     return pool;
@@ -108,8 +109,14 @@ kvss_codec_pool_free(KvssCodecPool *pool)
         return;
     g_ptr_array_unref(pool->idle);
     g_mutex_clear(&pool->lock);
-    kvss_key_wipe(&pool->key);
+    kvss_key_free(pool->key);
     g_free(pool);
+}
+
+const KvssKey *
+kvss_codec_pool_key(const KvssCodecPool *pool)
+{
+    return pool->key;
 }
 
 KvssCodec *

@@ -21,6 +21,9 @@ typedef struct KvssCodecPool KvssCodecPool;
 KvssCodecPool *kvss_codec_pool_new(const KvssKey *key);
 void kvss_codec_pool_free(KvssCodecPool *pool);
 
+/** The key that everything is sealed with, in memory for secrets. Borrowed. */
+const KvssKey *kvss_codec_pool_key(const KvssCodecPool *pool);
+
 /** A codec that nobody else has until it is given back. Threads: any. */
 KvssCodec *kvss_codec_take(KvssCodecPool *pool);
 void kvss_codec_give(KvssCodec *codec);

@@ -3,7 +3,11 @@
  *
  * OpenSSL's calls fail here only for want of memory or a broken installation,
  * so a failure is an assertion and not an error to hand on.
+ *
+ * What it makes of a key for itself (the rounds of AES) lies in its own memory,
+ * which cannot be locked from here, and which it wipes when its context is freed.
  */
+#include "base/secret.h"
 #include "repository/crypto.h"
 
 #include <openssl/core_names.h>
@@ -43,7 +47,7 @@ cipher_new(const char *name, const uint8_t *key)
 KvssCrypto *
 kvss_crypto_new(const KvssKey *key)
 {
-    KvssCrypto *crypto = g_new0(KvssCrypto, 1);
+    KvssCrypto *crypto = kvss_secret_new(sizeof *crypto);
     EVP_MAC *poly1305 = EVP_MAC_fetch(NULL, "POLY1305", NULL);
 
     crypto->cipher = cipher_new("AES-256-CTR", key->encrypt);
@@ -67,8 +71,7 @@ kvss_crypto_free(KvssCrypto *crypto)
     EVP_MAC_CTX_free(crypto->mac);
     EVP_MD_CTX_free(crypto->hash);
     EVP_MD_free(crypto->sha256);
-    OPENSSL_cleanse(crypto, sizeof *crypto);
-    g_free(crypto);
+    kvss_secret_free(crypto);
 }
 
 /* EVP takes an int; a blob may be larger than that can hold. */
@@ -200,6 +203,18 @@ kvss_crypto_scrypt(const char *password, const uint8_t *salt, size_t salt_length
         return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_FORMAT,
                           "scrypt refused its parameters");
     return true;
+}
+
+KvssKey *
+kvss_key_new(void)
+{
+    return kvss_secret_new(sizeof(KvssKey));
+}
+
+void
+kvss_key_free(KvssKey *key)
+{
+    kvss_secret_free(key);
 }
 
 void

@@ -23,6 +23,13 @@ typedef struct {
     uint8_t mac_r[16];
 } KvssKey;
 
+/** A key of zeroes in memory for secrets. */
+KvssKey *kvss_key_new(void);
+
+/** Wipes and frees. Accepts NULL. */
+void kvss_key_free(KvssKey *key);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssKey, kvss_key_free)
+
 /** The contexts that one thread needs; nothing in here may be shared between two at a time. */
 typedef struct KvssCrypto KvssCrypto;
 

@@ -28,6 +28,7 @@ struct KvssIndex {
     KvssIndexTable *table;   /* NULL: not loaded yet */
     KvssNewBlobs *new_blobs;
     gint has_claims;         /* an upload goes on: its blobs are in no index file yet */
+    GHashTable *passed_over; /* (nullable) id -> message: files that cannot be read; under load_lock */
 };
 
 KvssIndex *
@@ -53,8 +54,33 @@ kvss_index_free(KvssIndex *index)
     kvss_new_blobs_free(index->new_blobs);
     g_rw_lock_clear(&index->lock);
     g_mutex_clear(&index->load_lock);
+    g_clear_pointer(&index->passed_over, g_hash_table_unref);
     g_free(index->cache_path);
     g_free(index);
+}
+
+void
+kvss_index_pass_over_damage(KvssIndex *index)
+{
+    if (!index->passed_over)
+        index->passed_over
+            = g_hash_table_new_full(kvss_id_hash, kvss_id_same, g_free, g_free);
+}
+
+char *
+kvss_index_damage(KvssIndex *index)
+{
+    GHashTableIter iter;
+    gpointer message = NULL;
+
+    g_mutex_lock(&index->load_lock);
+    if (index->passed_over) {
+        g_hash_table_iter_init(&iter, index->passed_over);
+        (void) g_hash_table_iter_next(&iter, NULL, &message);
+    }
+    message = g_strdup(message);
+    g_mutex_unlock(&index->load_lock);
+    return message;
 }
 
 /* ---- loading ---- */
@@ -107,6 +133,19 @@ count_known(GHashTable *known, const GArray *files)
     return n;
 }
 
+/* One that is gone is a prune's doing, and the caller lists anew; nobody is told of damage then. */
+static bool
+pass_over(const KvssIndex *index, const uint8_t *id, const GError *error)
+{
+    if (!index->passed_over
+        || g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
+        return false;
+    g_debug("passed over: %s", error->message);
+    g_hash_table_insert(index->passed_over, g_memdup2(id, KVSS_ID_LENGTH),
+                        g_strdup(error->message));
+    return true;
+}
+
 /* The table for exactly @files, built on @old where that is a part of it; mapped from the cache. */
 static KvssIndexTable *
 build_table(const KvssIndex *index, const KvssIndexTable *old, const GArray *files, GError **error)
@@ -122,9 +161,13 @@ build_table(const KvssIndex *index, const KvssIndexTable *old, const GArray *fil
         g_hash_table_remove_all(known);
     for (guint i = 0; i < files->len; i++) {
         const uint8_t *id = g_array_index(files, KvssStoredFile, i).id;
+        g_autoptr(GError) local_error = NULL;
 
-        if (!g_hash_table_contains(known, id) && !build_add_file(build, index, id, error))
-            return NULL;
+        if (g_hash_table_contains(known, id) || build_add_file(build, index, id, &local_error)
+            || pass_over(index, id, local_error))
+            continue;
+        g_propagate_error(error, g_steal_pointer(&local_error));
+        return NULL;
     }
     return kvss_index_build_finish(build, error);
 }
@@ -158,10 +201,23 @@ use_table(KvssIndex *index, KvssIndexTable *table)
     kvss_index_table_free(old);
 }
 
+/* The index files that there are, but for those passed over. */
+static GArray *
+list_files(const KvssIndex *index, GError **error)
+{
+    GArray *files = kvss_backend_list(index->backend, KVSS_FILE_INDEX, error);
+
+    for (guint i = files && index->passed_over ? files->len : 0; i > 0; i--)
+        if (g_hash_table_contains(index->passed_over,
+                                  g_array_index(files, KvssStoredFile, i - 1).id))
+            g_array_remove_index_fast(files, i - 1);
+    return files;
+}
+
 static bool
 index_load(KvssIndex *index, bool *out_changed, GError **error)
 {
-    g_autoptr(GArray) files = kvss_backend_list(index->backend, KVSS_FILE_INDEX, error);
+    g_autoptr(GArray) files = list_files(index, error);
     g_autoptr(KvssIndexTable) cached = NULL;
     KvssIndexTable *table;
 
@@ -212,6 +268,13 @@ kvss_index_find(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH]
         found = kvss_new_blobs_find(index->new_blobs, is_tree, id, out_location);
     g_rw_lock_reader_unlock(&index->lock);
     return found;
+}
+
+bool
+kvss_index_find_new(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
+                    KvssBlobLocation *out_location)
+{
+    return kvss_new_blobs_find(index->new_blobs, is_tree, id, out_location);
 }
 
 bool

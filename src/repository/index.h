@@ -32,6 +32,19 @@ typedef struct {
 
 /** @backend, @codecs: borrowed. @cache_dir: (nullable) this repository's own folder. */
 KvssIndex *kvss_index_new(KvssBackend *backend, KvssCodecPool *codecs, const char *cache_dir);
+
+/**
+ * kvss_index_pass_over_damage:
+ *
+ * From now on an index file that cannot be read is passed over: what the others name
+ * can be read all the same. For those who only look: who adds or removes must not
+ * take "not found" for "not there".
+ */
+void kvss_index_pass_over_damage(KvssIndex *index);
+
+/** Why an index file was passed over: the first one's message, or NULL. Free with g_free. Threads: any. */
+char *kvss_index_damage(KvssIndex *index);
+
 void kvss_index_free(KvssIndex *index);
 
 /**
@@ -70,6 +83,10 @@ void kvss_index_drop_claims(KvssIndex *index);
 
 /** The ids of all packs that the loaded table names, KVSS_ID_LENGTH bytes each. */
 GByteArray *kvss_index_pack_ids(KvssIndex *index);
+
+/** The same among the blobs of kvss_index_add_pack() only. Threads: any. */
+bool kvss_index_find_new(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
+                         KvssBlobLocation *out_location);
 
 /* ---- for verify ---- */
 

@@ -1,6 +1,7 @@
 /*
  * key.c - key files: what turns a password into the repository's key
  */
+#include "base/secret.h"
 #include "repository/id.h"
 #include "repository/json.h"
 #include "repository/key.h"
@@ -78,23 +79,45 @@ key_file_read(KeyFile *file, const void *text, size_t length, GError **error)
     return true;
 }
 
-/* One of the master's parts, of exactly @length bytes. */
+/*
+ * One of the master's parts, of exactly @length bytes. Base64 has no character that
+ * JSON must escape, so the text is decoded where it lies, and no copy is left.
+ */
 static void
 read_part(KvssJson *json, uint8_t *out, size_t length)
 {
-    g_autoptr(GBytes) part = kvss_json_base64(json, length);
+    KvssJsonText text = kvss_json_text(json);
+    uint8_t *part = kvss_secret_new(text.length + 3);
+    gint state = 0;
+    guint save = 0;
 
-    if (part && g_bytes_get_size(part) == length)
-        memcpy(out, g_bytes_get_data(part, NULL), length);
+    if (!text.has_escapes
+        && g_base64_decode_step(text.at, text.length, part, &state, &save) == length)
+        memcpy(out, part, length);
     else
         kvss_json_fail(json, "a key has the wrong length");
+    OPENSSL_cleanse(&save, sizeof save);
+    kvss_secret_free(part);
+}
+
+static void
+read_mac_part(KvssJson *json, const KvssJsonText *key, KvssKey *master, bool *has_k, bool *has_r)
+{
+    bool is_k = kvss_json_text_is(key, "k");
+
+    if (!is_k && !kvss_json_text_is(key, "r")) {
+        kvss_json_skip(json);
+        return;
+    }
+    read_part(json, is_k ? master->mac_k : master->mac_r, sizeof master->mac_k);
+    *(is_k ? has_k : has_r) = true;
 }
 
 static bool
 master_parse(const void *text, size_t length, KvssKey *out_master, GError **error)
 {
     bool has_k = false, has_r = false, has_encrypt = false;
-    KvssKey master = { 0 };
+    g_autoptr(KvssKey) master = kvss_key_new();
     KvssJsonText key;
     KvssJson json;
 
@@ -102,20 +125,12 @@ master_parse(const void *text, size_t length, KvssKey *out_master, GError **erro
     kvss_json_object(&json);
     while (kvss_json_key(&json, &key)) {
         if (kvss_json_text_is(&key, "encrypt")) {
-            read_part(&json, master.encrypt, sizeof master.encrypt);
+            read_part(&json, master->encrypt, sizeof master->encrypt);
             has_encrypt = true;
         } else if (kvss_json_text_is(&key, "mac")) {
             kvss_json_object(&json);
-            while (kvss_json_key(&json, &key)) {
-                bool is_k = kvss_json_text_is(&key, "k");
-
-                if (is_k || kvss_json_text_is(&key, "r"))
-                    read_part(&json, is_k ? master.mac_k : master.mac_r, 16);
-                else
-                    kvss_json_skip(&json);
-                has_k |= is_k;
-                has_r |= !is_k;
-            }
+            while (kvss_json_key(&json, &key))
+                read_mac_part(&json, &key, master, &has_k, &has_r);
         } else {
             kvss_json_skip(&json);
         }
@@ -124,29 +139,33 @@ master_parse(const void *text, size_t length, KvssKey *out_master, GError **erro
         kvss_json_fail(&json, "a part of the key is missing");
     if (!kvss_json_finish(&json, error))
         return false;
-    *out_master = master;
-    kvss_key_wipe(&master);
+    *out_master = *master;
     return true;
 }
 
 static bool
 unseal_master(const KeyFile *file, const KvssKey *user, KvssKey *out_master, GError **error)
 {
-    g_autoptr(KvssCrypto) crypto = kvss_crypto_new(user);
     size_t length = g_bytes_get_size(file->data);
-    g_autofree uint8_t *sealed = g_memdup2(g_bytes_get_data(file->data, NULL), length);
+    g_autoptr(KvssCrypto) crypto = NULL;
     g_autoptr(GError) local_error = NULL;
+    uint8_t *sealed;
     bool ok;
 
     if (length < KVSS_CRYPTO_OVERHEAD)
         return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
                           "its data is too short");
-    if (!kvss_crypto_open(crypto, sealed, length, &local_error))
-        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_PASSWORD,
-                          "the password does not open it");
-    ok = master_parse(sealed + KVSS_CRYPTO_IV_LENGTH, length - KVSS_CRYPTO_OVERHEAD, out_master,
-                      error);
-    OPENSSL_cleanse(sealed, length);
+    crypto = kvss_crypto_new(user);
+    sealed = kvss_secret_new(length);
+    memcpy(sealed, g_bytes_get_data(file->data, NULL), length);
+    ok = kvss_crypto_open(crypto, sealed, length, &local_error);
+    if (!ok)
+        kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_PASSWORD,
+                   "the password does not open it");
+    else
+        ok = master_parse(sealed + KVSS_CRYPTO_IV_LENGTH, length - KVSS_CRYPTO_OVERHEAD,
+                          out_master, error);
+    kvss_secret_free(sealed);
     return ok;
 }
 
@@ -155,19 +174,28 @@ kvss_key_parse(const void *text, size_t length, const char *password, KvssKey *o
                GError **error)
 {
     g_auto(KeyFile) file = { 0 };
-    KvssKey user;
+    g_autoptr(KvssKey) user = NULL;
     gsize salt_length;
     const uint8_t *salt;
-    bool ok;
 
     if (!key_file_read(&file, text, length, error))
         return false;
+    user = kvss_key_new();
     salt = g_bytes_get_data(file.salt, &salt_length);
-    if (!kvss_crypto_scrypt(password, salt, salt_length, file.n, file.r, file.p, &user, error))
-        return false;
-    ok = unseal_master(&file, &user, out_master, error);
-    kvss_key_wipe(&user);
-    return ok;
+    return kvss_crypto_scrypt(password, salt, salt_length, file.n, file.r, file.p, user, error)
+        && unseal_master(&file, user, out_master, error);
+}
+
+/* What a file's name says of its content: whether it is still what was written. */
+static bool
+key_file_is_intact(const char *name, const void *data, size_t length)
+{
+    uint8_t id[KVSS_ID_LENGTH];
+    char hex[KVSS_ID_HEX_LENGTH + 1];
+
+    kvss_id_of(data, length, id);
+    kvss_id_to_hex(id, hex);
+    return strcmp(hex, name) == 0;
 }
 
 static bool
@@ -176,20 +204,27 @@ try_key_file(KvssBackend *backend, const char *name, const char *password, KvssK
 {
     g_autoptr(GBytes) text
         = kvss_backend_read_all(backend, KVSS_FILE_KEY, name, KEY_FILE_MAX, error);
+    g_autoptr(GError) local_error = NULL;
     gsize length;
     const void *data;
 
     if (!text)
         return false;
     data = g_bytes_get_data(text, &length);
-    if (kvss_key_parse(data, length, password, out_master, error))
+    if (kvss_key_parse(data, length, password, out_master, &local_error))
         return true;
-    g_prefix_error(error, "key %.8s: ", name);
+    /* A bit that turned in the salt or in the sealed part looks like a wrong password. */
+    if (!key_file_is_intact(name, data, length))
+        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
+                          "key %.8s is damaged: its content does not have the hash that names it, "
+                          "and no other key opens with this password", name);
+    g_propagate_prefixed_error(error, g_steal_pointer(&local_error), "key %.8s: ", name);
     return false;
 }
 
 bool
-kvss_key_open(KvssBackend *backend, const char *password, KvssKey *out_master, GError **error)
+kvss_key_find(KvssBackend *backend, const char *password, KvssKey *out_master,
+              char out_name[KVSS_ID_HEX_LENGTH + 1], GError **error)
 {
     g_autoptr(GArray) files = kvss_backend_list(backend, KVSS_FILE_KEY, error);
     g_autoptr(GError) trouble = NULL; /* the first that is not a wrong password */
@@ -201,10 +236,10 @@ kvss_key_open(KvssBackend *backend, const char *password, KvssKey *out_master, G
                           "repository %s has no key file", backend->location);
     for (guint i = 0; i < files->len; i++) {
         g_autoptr(GError) local_error = NULL;
-        char name[KVSS_ID_HEX_LENGTH + 1];
 
-        kvss_id_to_hex(g_array_index(files, KvssStoredFile, i).id, name);
-        if (try_key_file(backend, name, password, out_master, &local_error))
+        kvss_id_to_hex(g_array_index(files, KvssStoredFile, i).id, out_name);
+        g_debug("trying key %.8s", out_name);
+        if (try_key_file(backend, out_name, password, out_master, &local_error))
             return true;
         if (!trouble && !g_error_matches(local_error, KVSS_REPOSITORY_ERROR,
                                          KVSS_REPOSITORY_ERROR_PASSWORD))
@@ -216,6 +251,14 @@ kvss_key_open(KvssBackend *backend, const char *password, KvssKey *out_master, G
     }
     return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_PASSWORD,
                       "wrong password for repository %s", backend->location);
+}
+
+bool
+kvss_key_open(KvssBackend *backend, const char *password, KvssKey *out_master, GError **error)
+{
+    char name[KVSS_ID_HEX_LENGTH + 1];
+
+    return kvss_key_find(backend, password, out_master, name, error);
 }
 
 void
@@ -232,28 +275,54 @@ append_base64(GString *out, const char *name, const uint8_t *data, size_t length
     g_string_append_printf(out, "\"%s\":\"%s\"", name, text);
 }
 
-/* {"mac":{"k":...,"r":...},"encrypt":...}, sealed with the user's key. */
+/* What the master's JSON has at most: 4 characters for 3 bytes, and the words around. */
+#define MASTER_TEXT_MAX (sizeof(KvssKey) / 3 * 4 + 100)
+
+static char *
+put_text(char *at, const char *text)
+{
+    size_t length = strlen(text);
+
+    memcpy(at, text, length);
+    return at + length;
+}
+
+static char *
+put_base64(char *at, const uint8_t *data, size_t length)
+{
+    gint state = 0, save = 0;
+
+    at += g_base64_encode_step(data, length, FALSE, at, &state, &save);
+    return at + g_base64_encode_close(FALSE, at, &state, &save);
+}
+
+/* {"mac":{"k":...,"r":...},"encrypt":...}; returns its length. */
+static size_t
+put_master(char *text, const KvssKey *master)
+{
+    char *at = put_text(text, "{\"mac\":{\"k\":\"");
+
+    at = put_base64(at, master->mac_k, sizeof master->mac_k);
+    at = put_text(at, "\",\"r\":\"");
+    at = put_base64(at, master->mac_r, sizeof master->mac_r);
+    at = put_text(at, "\"},\"encrypt\":\"");
+    at = put_base64(at, master->encrypt, sizeof master->encrypt);
+    return (size_t) (put_text(at, "\"}") - text);
+}
+
+/* The master's JSON, sealed with the user's key; it is never plain outside memory for secrets. */
 static GBytes *
 seal_master(const KvssKey *user, const KvssKey *master)
 {
     g_autoptr(KvssCrypto) crypto = kvss_crypto_new(user);
-    g_autoptr(GString) json = g_string_new("{\"mac\":{");
-    uint8_t *sealed;
-    size_t length;
+    uint8_t *text = kvss_secret_new(MASTER_TEXT_MAX + KVSS_CRYPTO_OVERHEAD);
+    size_t length = put_master((char *) text + KVSS_CRYPTO_IV_LENGTH, master);
+    GBytes *sealed;
 
-    append_base64(json, "k", master->mac_k, sizeof master->mac_k);
-    g_string_append_c(json, ',');
-    append_base64(json, "r", master->mac_r, sizeof master->mac_r);
-    g_string_append(json, "},");
-    append_base64(json, "encrypt", master->encrypt, sizeof master->encrypt);
-    g_string_append_c(json, '}');
-
-    length = json->len + KVSS_CRYPTO_OVERHEAD;
-    sealed = g_malloc(length);
-    memcpy(sealed + KVSS_CRYPTO_IV_LENGTH, json->str, json->len);
-    kvss_crypto_seal(crypto, sealed, json->len);
-    OPENSSL_cleanse(json->str, json->len);
-    return g_bytes_new_take(sealed, length);
+    kvss_crypto_seal(crypto, text, length);
+    sealed = g_bytes_new(text, length + KVSS_CRYPTO_OVERHEAD);
+    kvss_secret_free(text);
+    return sealed;
 }
 
 static GString *
@@ -277,23 +346,67 @@ key_file_text(const KvssKeyCost *cost, const uint8_t *salt, GBytes *sealed)
 }
 
 bool
+kvss_key_add_named(KvssBackend *backend, const char *password, const KvssKey *master,
+                   const KvssKeyCost *cost, char out_name[KVSS_ID_HEX_LENGTH + 1],
+                   GError **error)
+{
+    g_autoptr(KvssKey) user = kvss_key_new();
+    g_autoptr(GBytes) sealed = NULL;
+    g_autoptr(GString) json = NULL;
+    uint8_t salt[SALT_LENGTH], id[KVSS_ID_LENGTH];
+
+    kvss_crypto_random(salt, sizeof salt);
+    if (!kvss_crypto_scrypt(password, salt, sizeof salt, cost->n, cost->r, cost->p, user, error))
+        return false;
+    sealed = seal_master(user, master);
+    json = key_file_text(cost, salt, sealed);
+    kvss_id_of(json->str, json->len, id);
+    kvss_id_to_hex(id, out_name);
+    return kvss_backend_put(backend, KVSS_FILE_KEY, out_name, json->str, json->len, error);
+}
+
+bool
 kvss_key_add(KvssBackend *backend, const char *password, const KvssKey *master,
              const KvssKeyCost *cost, GError **error)
 {
-    g_autoptr(GBytes) sealed = NULL;
-    g_autoptr(GString) json = NULL;
     char name[KVSS_ID_HEX_LENGTH + 1];
-    uint8_t salt[SALT_LENGTH], id[KVSS_ID_LENGTH];
-    KvssKey user;
 
-    kvss_crypto_random(salt, sizeof salt);
-    if (!kvss_crypto_scrypt(password, salt, sizeof salt, cost->n, cost->r, cost->p, &user, error))
+    return kvss_key_add_named(backend, password, master, cost, name, error);
+}
+
+/* ---- what it says of itself ---- */
+
+void
+kvss_key_note_clear(KvssKeyNote *note)
+{
+    g_clear_pointer(&note->created, g_free);
+    g_clear_pointer(&note->username, g_free);
+    g_clear_pointer(&note->hostname, g_free);
+}
+
+bool
+kvss_key_note_parse(const void *text, size_t length, KvssKeyNote *out_note, GError **error)
+{
+    g_auto(KvssKeyNote) note = { 0 };
+    KvssJsonText key;
+    KvssJson json;
+
+    kvss_json_init(&json, text, length);
+    kvss_json_object(&json);
+    while (kvss_json_key(&json, &key)) {
+        char **member = kvss_json_text_is(&key, "created") ? &note.created
+            : kvss_json_text_is(&key, "username")          ? &note.username
+            : kvss_json_text_is(&key, "hostname")          ? &note.hostname
+                                                           : NULL;
+
+        if (member && !*member)
+            *member = kvss_json_string(&json);
+        else
+            kvss_json_skip(&json);
+    }
+    if (!kvss_json_finish(&json, error))
         return false;
-    sealed = seal_master(&user, master);
-    kvss_key_wipe(&user);
-
-    json = key_file_text(cost, salt, sealed);
-    kvss_id_of(json->str, json->len, id);
-    kvss_id_to_hex(id, name);
-    return kvss_backend_put(backend, KVSS_FILE_KEY, name, json->str, json->len, error);
+    *out_note = note;
+    note = (KvssKeyNote) { 0 };
+    return true;
 }

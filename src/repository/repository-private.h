@@ -19,6 +19,7 @@ struct KvssRepository {
     char *cache_dir; /* (nullable) this repository's own folder on this host */
     char id[KVSS_ID_HEX_LENGTH + 1];
     char *state_dir;
+    char key[KVSS_ID_HEX_LENGTH + 1]; /* the key file that opened it */
 };
 
 /* The most a document may have, unpacked: they come from outside. */

@@ -107,14 +107,11 @@ config_read(KvssBackend *backend, KvssCodecPool *codecs, char out_id[KVSS_ID_HEX
 static bool
 fill_new(KvssBackend *backend, const char *password, const char *id, GError **error)
 {
-    KvssKey master;
-    bool ok;
+    g_autoptr(KvssKey) master = kvss_key_new();
 
-    kvss_key_generate(&master);
-    ok = kvss_key_add(backend, password, &master, &kvss_key_cost, error)
-        && config_write(backend, &master, id, error);
-    kvss_key_wipe(&master);
-    return ok;
+    kvss_key_generate(master);
+    return kvss_key_add(backend, password, master, &kvss_key_cost, error)
+        && config_write(backend, master, id, error);
 }
 
 bool
@@ -142,12 +139,11 @@ kvss_repository_init(const char *location, const char *password, char **out_id, 
 static bool
 open_keys(KvssRepository *repository, const char *password, GError **error)
 {
-    KvssKey master;
+    g_autoptr(KvssKey) master = kvss_key_new();
 
-    if (!kvss_key_open(repository->backend, password, &master, error))
+    if (!kvss_key_find(repository->backend, password, master, repository->key, error))
         return false;
-    repository->codecs = kvss_codec_pool_new(&master);
-    kvss_key_wipe(&master);
+    repository->codecs = kvss_codec_pool_new(master);
     return true;
 }
 
@@ -244,6 +240,8 @@ kvss_repository_open_patiently(const char *location, const char *password,
         repository->cache_dir = g_build_filename(cache_dir, repository->id, NULL);
     repository->index
         = kvss_index_new(repository->backend, repository->codecs, repository->cache_dir);
+    if (mode == KVSS_REPOSITORY_LOOK)
+        kvss_index_pass_over_damage(repository->index);
     return g_steal_pointer(&repository);
 }
 
@@ -253,6 +251,42 @@ kvss_repository_open(const char *location, const char *password, KvssRepositoryM
 {
     return kvss_repository_open_patiently(location, password, mode, cache_dir, state_dir, NULL,
                                           error);
+}
+
+/* ---- a config that is damaged ---- */
+
+/* True: it is there, ours to read, and cannot be. */
+static bool
+config_is_damaged(KvssRepository *repository, GError **error)
+{
+    g_autoptr(GError) trouble = NULL;
+
+    if (config_read(repository->backend, repository->codecs, repository->id, &trouble))
+        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_REFUSED,
+                          "the config is not damaged");
+    if (g_error_matches(trouble, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&trouble));
+    return false;
+}
+
+/* Locks are sealed with the key and do not need the config. */
+bool
+kvss_repository_renew_config(const char *location, const char *password, const char *state_dir,
+                             char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
+{
+    g_autoptr(KvssRepository) repository = g_new0(KvssRepository, 1);
+    uint8_t id[KVSS_ID_LENGTH];
+
+    repository->mode = KVSS_REPOSITORY_REMOVE;
+    repository->backend = kvss_backend_open(location, error);
+    if (!repository->backend || !open_keys(repository, password, error)
+        || !config_is_damaged(repository, error) || !open_lock(repository, state_dir, error))
+        return false;
+    kvss_crypto_random(id, sizeof id);
+    kvss_id_to_hex(id, out_id);
+    return config_write(repository->backend, kvss_codec_pool_key(repository->codecs), out_id,
+                        error);
 }
 
 void
@@ -273,6 +307,12 @@ const char *
 kvss_repository_folder(const KvssRepository *repository)
 {
     return kvss_backend_is_remote(repository->backend) ? NULL : repository->backend->location;
+}
+
+const char *
+kvss_repository_key(const KvssRepository *repository)
+{
+    return repository->key;
 }
 
 const char *

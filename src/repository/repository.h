@@ -30,6 +30,7 @@ typedef enum {
     KVSS_REPOSITORY_ERROR_NO_SPACE,   /* full; nothing was damaged */
     KVSS_REPOSITORY_ERROR_AMBIGUOUS,  /* an id prefix that fits several snapshots */
     KVSS_REPOSITORY_ERROR_UNSUPPORTED, /* a kind of repository this build does not speak; what a server refuses on principle */
+    KVSS_REPOSITORY_ERROR_REFUSED,    /* it may not be done; nothing was changed */
 } KvssRepositoryError;
 
 #define KVSS_REPOSITORY_ERROR (kvss_repository_error_quark())
@@ -144,6 +145,60 @@ bool kvss_repository_drop_remote_locks(const char *state_dir, const char *locati
                                        unsigned *out_dropped, GPtrArray *out_left,
                                        GError **error);
 
+/* ---- keys: the passwords that open it ---- */
+
+/** A key file. */
+typedef struct {
+    char id[KVSS_ID_HEX_LENGTH + 1];
+    bool is_current;                      /* the one that opened the repository */
+    char *created, *username, *hostname;  /* (nullable) RFC 3339, and who and where it was made */
+    char *problem;                        /* (nullable) it is damaged: why */
+} KvssKeyInfo;
+
+void kvss_key_info_free(KvssKeyInfo *info);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssKeyInfo, kvss_key_info_free)
+
+/** The id of the key file that opened the repository. */
+const char *kvss_repository_key(const KvssRepository *repository);
+
+/** All key files, oldest first. (element-type KvssKeyInfo), free with unref. */
+GPtrArray *kvss_repository_list_keys(KvssRepository *repository, GError **error);
+
+/**
+ * kvss_repository_add_key:
+ * @repository: open with ADD or REMOVE
+ * @password: not empty; opens the repository from now on, as all others do
+ *
+ * Durable when it returns. Errors: NO_SPACE, KVSS_IO_ERROR.
+ */
+bool kvss_repository_add_key(KvssRepository *repository, const char *password,
+                             char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_repository_remove_key:
+ * @repository: open with REMOVE
+ * @prefix: what the key's id begins with
+ *
+ * Who copied the key file before can still open the repository with its password.
+ * Errors: NOT_FOUND, AMBIGUOUS; REFUSED for the one that opened the repository, and so
+ * for the last one; KVSS_IO_ERROR.
+ */
+bool kvss_repository_remove_key(KvssRepository *repository, const char *prefix,
+                                char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_repository_replace_key:
+ * @repository: open with REMOVE
+ *
+ * Another password in place of the one that opened the repository. Errors: as the two above;
+ * when the old one could not be removed both open.
+ */
+bool kvss_repository_replace_key(KvssRepository *repository, const char *password,
+                                 char out_id[KVSS_ID_HEX_LENGTH + 1], GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
 /* ---- snapshots: finished backups ---- */
 
 typedef struct {
@@ -167,6 +222,20 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSnapshot, kvss_snapshot_free)
  */
 GPtrArray *kvss_repository_list_snapshots(KvssRepository *repository, const char *tag,
                                           GError **error);
+
+/** Told of a snapshot file that is there and cannot be read. */
+typedef void (*KvssSnapshotProblem)(const char *id, const GError *problem, gpointer data);
+
+/**
+ * kvss_repository_list_readable_snapshots:
+ * @problem: (nullable) called for each snapshot file that is left out, whatever its tag may be
+ *
+ * The same, but damage of some does not hide the others. Errors: could not list
+ * (KVSS_IO_ERROR); none could be read, and not one of them for damage.
+ */
+GPtrArray *kvss_repository_list_readable_snapshots(KvssRepository *repository, const char *tag,
+                                                   KvssSnapshotProblem problem, gpointer data,
+                                                   GError **error);
 
 /** The snapshot whose id begins with @prefix. NOT_FOUND, AMBIGUOUS. */
 KvssSnapshot *kvss_repository_find_snapshot(KvssRepository *repository, const char *prefix,
@@ -400,6 +469,94 @@ typedef struct {
  */
 bool kvss_repository_prune(KvssRepository *repository, const KvssPruneOptions *options,
                            KvssPruneResult *out_result, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* ---- repair ---- */
+
+/** A stretch of a stored file, in bytes. */
+typedef struct {
+    uint64_t offset, length;
+} KvssRange;
+
+/** A file or folder of a backup of which something cannot be had any more. */
+typedef struct {
+    char snapshot_id[KVSS_ID_HEX_LENGTH + 1];
+    char *path;          /* "/vms/web/disks/vda.raw"; "/" is the whole backup */
+    bool is_folder;      /* its listing is lost, and so everything below it */
+    GArray *ranges;      /* KvssRange: of a file, in order, not touching each other */
+    uint64_t bytes;      /* of a file: how much is lost */
+    GByteArray *blobs;   /* the ids of what is lost, KVSS_ID_LENGTH bytes each */
+    bool has_more;       /* more is lost than ranges and blobs name */
+} KvssLoss;
+
+void kvss_loss_free(KvssLoss *loss);
+KvssLoss *kvss_loss_copy(const KvssLoss *loss);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssLoss, kvss_loss_free)
+
+/**
+ * kvss_repository_list_losses:
+ *
+ * What the last repair found lost and what still is: a loss is over as soon as the
+ * repository has all of its blobs again. (element-type KvssLoss), free with unref.
+ * Errors: CORRUPT when the note of it cannot be read; those of the index.
+ */
+GPtrArray *kvss_repository_list_losses(KvssRepository *repository, GError **error);
+
+/**
+ * kvss_repository_renew_config:
+ *
+ * A new config in place of one that cannot be read: the repository gets a new id, and
+ * restic cuts files at other places than before; nothing else depends on it. Needs the
+ * password, and the repository for itself. Errors: REFUSED when the config is sound; as
+ * kvss_repository_open().
+ */
+bool kvss_repository_renew_config(const char *location, const char *password,
+                                  const char *state_dir, char out_id[KVSS_ID_HEX_LENGTH + 1],
+                                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** @what: one phrase about one damaged file: "pack 12ab34cd is damaged: ...". */
+typedef void (*KvssRepairFunc)(const char *what, gpointer data);
+typedef void (*KvssLossFunc)(const KvssLoss *loss, gpointer data);
+
+typedef struct {
+    bool read_data;              /* look at every byte of every pack, not only at headers and trees */
+    bool dry_run;                /* look only */
+    KvssRepairFunc found;        /* (nullable) for each damaged file, one at a time */
+    KvssLossFunc lost;           /* (nullable) for each file that lost something */
+    KvssVerifyProgress progress; /* (nullable) bytes */
+    gpointer data;
+    GCancellable *cancellable;   /* (nullable) heeded until the first change */
+} KvssRepairOptions;
+
+typedef struct {
+    uint64_t packs;             /* looked at */
+    uint64_t indexes_damaged;   /* index files that could not be read */
+    uint64_t indexes_replaced;  /* with those that named damaged packs */
+    uint64_t packs_found;       /* whole packs that no index named, and that are named now */
+    uint64_t packs_damaged;     /* or missing; with those of aside_before */
+    uint64_t packs_aside;       /* of them, those that are in the repository still, for prune to remove */
+    uint64_t blobs_saved, bytes_saved; /* of damaged packs, into new ones */
+    uint64_t losses;            /* files that have lost something */
+    uint64_t beyond_repair;     /* damaged snapshots and keys: they stay as they are */
+} KvssRepairResult;
+
+/**
+ * kvss_repository_repair:
+ * @repository: open with REMOVE; with dry_run LOOK will do
+ *
+ * Makes the repository consistent again, and loses nothing that can be had: index
+ * files that are damaged, or that name what is not there, are made anew from the
+ * packs' own headers; whole blobs of damaged packs are stored anew; what is lost is
+ * written into a note in the repository (a snapshot with the tag "kvss-damage"). No
+ * backup and no pack is removed. What an index does not name any more the next
+ * backup stores again if the VMs still have it, and then the older backups that
+ * lacked it are whole again.
+ *
+ * Killed anywhere, the repository is as it was or better; running it again goes on.
+ * Errors: a folder could not be listed; NO_SPACE; KVSS_IO_ERROR; cancelled.
+ */
+bool kvss_repository_repair(KvssRepository *repository, const KvssRepairOptions *options,
+                            KvssRepairResult *out_result, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 G_END_DECLS

@@ -175,6 +175,15 @@ has_tag(const KvssSnapshot *snapshot, const char *tag)
     return !tag || g_strv_contains((const char *const *) snapshot->tags, tag);
 }
 
+static void
+add_tagged(GPtrArray *snapshots, KvssSnapshot *snapshot, const char *tag)
+{
+    if (has_tag(snapshot, tag))
+        g_ptr_array_add(snapshots, snapshot);
+    else
+        kvss_snapshot_free(snapshot);
+}
+
 GPtrArray *
 kvss_repository_list_snapshots(KvssRepository *repository, const char *tag, GError **error)
 {
@@ -185,15 +194,61 @@ kvss_repository_list_snapshots(KvssRepository *repository, const char *tag, GErr
     if (!files)
         return NULL;
     for (guint i = 0; i < files->len; i++) {
-        g_autoptr(KvssSnapshot) snapshot = NULL;
+        KvssSnapshot *snapshot;
         char id[KVSS_ID_HEX_LENGTH + 1];
 
         kvss_id_to_hex(g_array_index(files, KvssStoredFile, i).id, id);
         snapshot = kvss_snapshot_read(repository, id, error);
         if (!snapshot)
             return NULL;
-        if (has_tag(snapshot, tag))
-            g_ptr_array_add(snapshots, g_steal_pointer(&snapshot));
+        add_tagged(snapshots, snapshot, tag);
+    }
+    g_ptr_array_sort(snapshots, compare_age);
+    return g_steal_pointer(&snapshots);
+}
+
+/* Somebody removed it since it was listed: it is no more, and that is no damage. */
+static bool
+is_gone(const GError *error)
+{
+    return g_error_matches(error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND);
+}
+
+/*
+ * A sector that cannot be read is one snapshot's trouble. When none can be read and
+ * all fail that way, the place is at fault and not what lies there.
+ */
+GPtrArray *
+kvss_repository_list_readable_snapshots(KvssRepository *repository, const char *tag,
+                                        KvssSnapshotProblem problem, gpointer data,
+                                        GError **error)
+{
+    g_autoptr(GArray) files = kvss_backend_list(repository->backend, KVSS_FILE_SNAPSHOT, error);
+    g_autoptr(GPtrArray) snapshots
+        = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_snapshot_free);
+    g_autoptr(GError) unreadable = NULL;
+    bool any_answer = false;
+
+    if (!files)
+        return NULL;
+    for (guint i = 0; i < files->len; i++) {
+        g_autoptr(GError) trouble = NULL;
+        KvssSnapshot *snapshot;
+        char id[KVSS_ID_HEX_LENGTH + 1];
+
+        kvss_id_to_hex(g_array_index(files, KvssStoredFile, i).id, id);
+        snapshot = kvss_snapshot_read(repository, id, &trouble);
+        any_answer |= snapshot || trouble->domain == KVSS_REPOSITORY_ERROR;
+        if (snapshot)
+            add_tagged(snapshots, snapshot, tag);
+        else if (!is_gone(trouble) && problem)
+            problem(id, trouble, data);
+        if (!snapshot && !unreadable)
+            unreadable = g_steal_pointer(&trouble);
+    }
+    if (unreadable && !any_answer && !is_gone(unreadable)) {
+        g_propagate_error(error, g_steal_pointer(&unreadable));
+        return NULL;
     }
     g_ptr_array_sort(snapshots, compare_age);
     return g_steal_pointer(&snapshots);

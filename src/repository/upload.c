@@ -46,7 +46,7 @@ kvss_upload_new(KvssRepository *repository, GError **error)
     KvssUnfinished *record;
     KvssUpload *upload;
 
-    g_return_val_if_fail(repository->mode == KVSS_REPOSITORY_ADD, NULL);
+    g_return_val_if_fail(repository->mode != KVSS_REPOSITORY_LOOK, NULL);
     if (!kvss_index_load(repository->index, NULL, error))
         return NULL;
     record = kvss_unfinished_new(repository, error);

@@ -9,6 +9,7 @@
 #include "host/connection.h"
 #include "requester/describe.h"
 #include "requester/list.h"
+#include "requester/loss.h"
 #include "requester/output.h"
 #include "requester/requester.h"
 #include "writer/domain/vm-writer.h"
@@ -154,8 +155,76 @@ names_of(const GPtrArray *list)
     return names;
 }
 
+/** What is listed, and what of it is known to be lost. */
+typedef struct {
+    KvssRepository *repository;
+    GPtrArray *losses; /* KvssLoss */
+} BackupList;
+
+/* The losses of @backup: few, and mostly none. (element-type KvssLoss), borrowed in it. */
+static GPtrArray *
+losses_of(const BackupList *list, const KvssSummary *backup)
+{
+    GPtrArray *losses = g_ptr_array_new();
+
+    for (guint i = 0; i < list->losses->len; i++) {
+        KvssLoss *loss = g_ptr_array_index(list->losses, i);
+
+        if (strcmp(loss->snapshot_id, backup->snapshot->id) == 0)
+            g_ptr_array_add(losses, loss);
+    }
+    return losses;
+}
+
+static JsonArray *
+lost_json(const BackupList *list, const KvssSummary *backup)
+{
+    g_autoptr(GPtrArray) losses = losses_of(list, backup);
+    g_autoptr(KvssBackup) whole
+        = losses->len ? kvss_summary_load(list->repository, backup, NULL) : NULL;
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < losses->len; i++)
+        json_array_add_object_element(array, kvss_loss_json(g_ptr_array_index(losses, i), whole));
+    return array;
+}
+
+/* The names of its VMs that have lost something; NULL when it is whole. */
+static GHashTable *
+hit_names(const BackupList *list, const KvssSummary *backup)
+{
+    g_autoptr(GPtrArray) losses = losses_of(list, backup);
+    g_autoptr(KvssBackup) whole = NULL;
+    GHashTable *hit;
+
+    if (losses->len == 0)
+        return NULL;
+    whole = kvss_summary_load(list->repository, backup, NULL);
+    hit = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (guint i = 0; i < losses->len; i++) {
+        g_autoptr(GPtrArray) names = kvss_loss_vms(g_ptr_array_index(losses, i), whole);
+
+        for (guint n = 0; n + 1 < names->len; n++)
+            g_hash_table_add(hit, g_strdup(g_ptr_array_index(names, n)));
+    }
+    return hit;
+}
+
+/* Names in one text, with a mark on those that have lost data. */
+static void
+append_names(GString *text, const GPtrArray *members, GHashTable *hit)
+{
+    for (guint i = 0; i < members->len; i++) {
+        const KvssSummaryMember *member = g_ptr_array_index(members, i);
+
+        g_string_append_printf(
+            text, "%s%s%s", text->len ? " " : "", member->display_name,
+            hit && g_hash_table_contains(hit, member->display_name) ? " (damaged)" : "");
+    }
+}
+
 static JsonObject *
-backup_json(const KvssSummary *backup)
+backup_json(const BackupList *list, const KvssSummary *backup)
 {
     g_autoptr(GPtrArray) names = names_of(backup->vms);
     g_autoptr(GPtrArray) components = names_of(backup->components);
@@ -172,27 +241,31 @@ backup_json(const KvssSummary *backup)
     json_object_set_array_member(object, "components",
                                  kvss_texts((const char *const *) components->pdata));
     json_object_set_int_member(object, "size", (gint64) backup->size);
+    json_object_set_array_member(object, "lost", lost_json(list, backup));
     return object;
 }
 
 static void
-print_backup_row(KvssTable *table, const KvssSummary *backup)
+print_backup_row(const BackupList *list, KvssTable *table, const KvssSummary *backup)
 {
-    g_autoptr(GPtrArray) names = names_of(backup->vms);
-    g_autoptr(GPtrArray) components = names_of(backup->components);
     g_autofree char *id = g_strndup(backup->snapshot->id, 8);
     g_autofree char *time = kvss_time_text(backup->time_us);
     g_autofree char *size = kvss_size_text(backup->size);
-    g_autofree char *vms = g_strjoinv(" ", (char **) names->pdata);
-    g_autofree char *others = g_strjoinv(" ", (char **) components->pdata);
-    g_autofree char *all = g_strconcat(vms, *vms && *others ? " " : "", others, NULL);
+    g_autoptr(GHashTable) hit = hit_names(list, backup);
+    g_autoptr(GString) names = g_string_new(NULL);
     g_autoptr(GString) tags = g_string_new(NULL);
+
+    append_names(names, backup->vms, hit);
+    append_names(names, backup->components, hit);
 
     for (char **tag = backup->snapshot->tags; tag && *tag; tag++)
         if (strcmp(*tag, KVSS_CATALOGUE_TAG) != 0)
             g_string_append_printf(tags, "%s%s", tags->len ? "," : "", *tag);
     kvss_table_add(table, id, time, backup->host ? backup->host : "", size,
-                   tags->str, all, NULL);
+                   tags->str, names->str, NULL);
+    if (hit)
+        kvss_say("backup %.8s has lost data: 'kvss show %.8s' tells which", backup->snapshot->id,
+                 backup->snapshot->id);
 }
 
 static void
@@ -206,7 +279,7 @@ note_problem(const char *snapshot_id, const GError *problem, gpointer data)
 }
 
 static void
-print_backups(const GPtrArray *backups, bool json)
+print_backups(const BackupList *list, const GPtrArray *backups, bool json)
 {
     JsonArray *array = json ? json_array_new() : NULL;
     KvssTable *table = json ? NULL
@@ -216,9 +289,9 @@ print_backups(const GPtrArray *backups, bool json)
         const KvssSummary *backup = g_ptr_array_index(backups, i);
 
         if (json)
-            json_array_add_object_element(array, backup_json(backup));
+            json_array_add_object_element(array, backup_json(list, backup));
         else
-            print_backup_row(table, backup);
+            print_backup_row(list, table, backup);
     }
     if (!json) {
         kvss_table_print(table);
@@ -233,6 +306,8 @@ list_backups(KvssRequester *requester, GError **error)
 {
     g_autoptr(KvssRepository) repository = NULL;
     g_autoptr(GPtrArray) backups = NULL;
+    g_autoptr(GPtrArray) losses = NULL;
+    g_autoptr(GError) trouble = NULL;
     bool is_damaged = false;
 
     repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, error);
@@ -241,7 +316,13 @@ list_backups(KvssRequester *requester, GError **error)
     backups = kvss_catalogue_summaries(repository, note_problem, &is_damaged, error);
     if (!backups)
         return -1;
-    print_backups(backups, requester->options->json);
+    losses = kvss_repository_list_losses(repository, &trouble);
+    if (!losses) {
+        kvss_say("what is known to be lost cannot be told: %s", trouble->message);
+        losses = g_ptr_array_new();
+        is_damaged = true;
+    }
+    print_backups(&(BackupList) { repository, losses }, backups, requester->options->json);
     return is_damaged ? KVSS_EXIT_DAMAGED : KVSS_EXIT_DONE;
 }
 

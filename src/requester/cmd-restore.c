@@ -479,7 +479,8 @@ restore(KvssRequester *requester, const char *to_dir, GError **error)
     if (!repository)
         return -1;
     backup = kvss_catalogue_find(repository, words[0], words + 1, error);
-    if (!backup || !check_one_chosen(options, backup, error))
+    if (!backup || !check_one_chosen(options, backup, error)
+        || !kvss_backup_check_whole(backup, request.vms, request.disks, error))
         return -1;
     host = kvss_requester_open_host(requester, error);
     if (!host || !confirm(requester, host, backup, words + 1, error))

@@ -3,6 +3,7 @@
  */
 #include "catalogue/documents.h"
 #include "requester/describe.h"
+#include "requester/loss.h"
 #include "requester/output.h"
 #include "requester/requester.h"
 
@@ -53,6 +54,11 @@ print_set(const KvssBackup *backup, const GPtrArray *document_paths, bool verbos
                manifest->program ? manifest->program : "?", manifest->tools ? ", " : "",
                manifest->tools ? manifest->tools : "", tags);
     kvss_print("%s, of which %s were read and %s newly stored\n", size, read, stored);
+    for (guint i = 0; backup->losses && i < backup->losses->len; i++) {
+        g_autofree char *lost = kvss_loss_text(g_ptr_array_index(backup->losses, i), backup);
+
+        kvss_print("lost: %s\n", lost);
+    }
     if (manifest->skew_ms >= 0)
         kvss_print("first to last instant: %.1f ms\n", manifest->skew_ms);
     kvss_print("\n");
@@ -166,6 +172,7 @@ print_set_json(const KvssBackup *backup, const GPtrArray *document_paths, JsonAr
                                  kvss_texts((const char *const *) backup->snapshot->tags));
     json_object_set_array_member(object, "documents",
                                  kvss_texts((const char *const *) document_paths->pdata));
+    json_object_set_array_member(object, "lost", kvss_losses_json(backup));
     if (document_texts)
         json_object_set_array_member(object, "document_texts", document_texts);
     kvss_print_json(root);

@@ -96,6 +96,12 @@ static const KvssOption prune_options[] = {
     { 0 },
 };
 
+static const KvssOption repair_options[] = {
+    { "read-data", 0, FLAG(read_data), NULL, "read every byte" },
+    { "dry-run", 'n', FLAG(dry_run), NULL, "look only" },
+    { 0 },
+};
+
 static const KvssOption export_options[] = {
     { "format", 0, TEXT(format), "FORMAT", "raw, qcow2, vhdx or vpc; default: as FILE ends, else raw" },
     { 0 },
@@ -103,6 +109,12 @@ static const KvssOption export_options[] = {
 
 static const KvssOption serve_options[] = {
     { "socket", 0, TEXT(socket), "PATH", "where: a Unix socket, made there" },
+    { 0 },
+};
+
+static const KvssOption key_options[] = {
+    { "new-password-file", 0, TEXT(new_password_file), "FILE",
+      "file with the new password (KVSS_NEW_PASSWORD_FILE, KVSS_NEW_PASSWORD)" },
     { 0 },
 };
 
@@ -124,6 +136,8 @@ const KvssCommand kvss_commands[] = {
     { "show", "BACKUP", "show what a backup holds", show_options, kvss_cmd_show, 1, 1 },
     { "verify", "[BACKUP...]", "check what is stored", verify_options, kvss_cmd_verify, 0,
       ANY_NUMBER },
+    { "repair", "", "save what is whole of a damaged repository, and mark what is lost",
+      repair_options, kvss_cmd_repair, 0, 0 },
     { "forget", "[BACKUP...]", "drop backups, by rules or by name", forget_options,
       kvss_cmd_forget, 0, ANY_NUMBER },
     { "prune", "", "free the space of dropped backups", prune_options, kvss_cmd_prune, 0, 0 },
@@ -131,6 +145,8 @@ const KvssCommand kvss_commands[] = {
       4, 4 },
     { "serve", "BACKUP [VM [DISK]] --socket PATH", "serve disks of a backup over NBD",
       serve_options, kvss_cmd_serve, 1, 3 },
+    { "key", "list|add|remove KEY|passwd", "the passwords that open the repository", key_options,
+      kvss_cmd_key, 1, 2 },
     { "doctor", "", "undo what an interrupted run left", doctor_options, kvss_cmd_doctor, 0, 0 },
     { 0 },
 };

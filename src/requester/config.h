@@ -53,5 +53,15 @@ struct _GCancellable;
 char *kvss_config_password(const KvssConfig *config, const KvssOptions *options, bool is_new,
                            bool may_ask, struct _GCancellable *cancellable, GError **error);
 
+/**
+ * kvss_config_new_password:
+ *
+ * --new-password-file, KVSS_NEW_PASSWORD_FILE, KVSS_NEW_PASSWORD, then a prompt on a
+ * terminal, twice. Errors: KVSS_USAGE_ERROR_PASSWORD. Free with
+ * kvss_config_password_free().
+ */
+char *kvss_config_new_password(const KvssOptions *options, struct _GCancellable *cancellable,
+                               GError **error);
+
 /** Wipes it first. */
 void kvss_config_password_free(char *password);

@@ -100,6 +100,7 @@ kvss_options_free(KvssOptions *options)
     g_free(options->max_unused);
     g_free(options->max_repack);
     g_ptr_array_unref(options->keep_tag);
+    g_free(options->new_password_file);
     g_ptr_array_unref(options->words);
     g_ptr_array_unref(options->exclude);
     g_ptr_array_unref(options->method);

@@ -38,6 +38,7 @@ typedef struct {
     char *keep_last, *keep_hourly, *keep_daily, *keep_weekly, *keep_monthly, *keep_yearly;
     char *keep_within, *group_by, *max_unused, *max_repack;
     GPtrArray *keep_tag; /* char*; NULL-terminated */
+    char *new_password_file;
     GPtrArray *exclude, *method, *tag, *disk, *network; /* char*; NULL-terminated */
     bool status, metadata, detailed; /* of list writers */
 } KvssOptions;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/secret.h"
 
 #define PASSWORD_MAX 4096
 
@@ -26,24 +27,19 @@
 void
 kvss_config_password_free(char *password)
 {
-    if (password)
-        explicit_bzero(password, strlen(password));
-    g_free(password);
+    kvss_secret_free(password);
 }
 
-/* The text without white space at both ends; @text is wiped. NULL when nothing is left. */
+/* The text without white space at both ends. NULL when nothing is left. */
 static char *
-trimmed(char *text)
+trimmed(const char *text)
 {
-    char *start = text + strspn(text, " \t\r\n\v\f");
+    const char *start = text + strspn(text, " \t\r\n\v\f");
     size_t length = strlen(start);
-    char *password;
 
     while (length > 0 && strchr(" \t\r\n\v\f", start[length - 1]))
         length--;
-    password = length > 0 ? g_strndup(start, length) : NULL;
-    explicit_bzero(text, strlen(text));
-    return password;
+    return length > 0 ? kvss_secret_text(start, length) : NULL;
 }
 
 /* Once: a command may open the repository twice. */
@@ -61,36 +57,38 @@ warn_if_open(int fd, const char *path)
                   path);
 }
 
+/* All of the file, or as much of it as a password may have; false with errno. */
+static bool
+read_all(int fd, char *text)
+{
+    size_t length = 0;
+    ssize_t n;
+
+    while (length < PASSWORD_MAX && (n = read(fd, text + length, PASSWORD_MAX - length)) != 0) {
+        if (n < 0 && errno != EINTR)
+            return false;
+        length += n > 0 ? (size_t) n : 0;
+    }
+    return true;
+}
+
 static char *
 read_password_file(const char *path, GError **error)
 {
     kvss_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char text[PASSWORD_MAX + 1];
-    size_t length = 0;
-    char *password;
+    char *text, *password = NULL;
 
     if (fd < 0) {
         throw_password(error, "password file %s: %s", path, g_strerror(errno));
         return NULL;
     }
     warn_if_open(fd, path);
-    while (length < PASSWORD_MAX) {
-        ssize_t n = read(fd, text + length, PASSWORD_MAX - length);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            throw_password(error, "password file %s: %s", path, g_strerror(errno));
-            return NULL;
-        }
-        if (n == 0)
-            break;
-        length += (size_t) n;
-    }
-    text[length] = '\0';
-    password = trimmed(text);
-    if (!password)
+    text = kvss_secret_new(PASSWORD_MAX + 1);
+    if (!read_all(fd, text))
+        throw_password(error, "password file %s: %s", path, g_strerror(errno));
+    else if (!(password = trimmed(text)))
         throw_password(error, "password file %s is empty", path);
+    kvss_secret_free(text);
     return password;
 }
 
@@ -123,34 +121,34 @@ static char *
 ask(const char *question, GCancellable *cancellable, GError **error)
 {
     struct termios before, quiet;
-    char line[PASSWORD_MAX + 1];
-    char *password = NULL;
+    char *line, *password = NULL;
     bool ok;
 
     if (tcgetattr(STDIN_FILENO, &before) < 0) {
         kvss_throw_errno(error, errno, "terminal");
         return NULL;
     }
+    line = kvss_secret_new(PASSWORD_MAX + 1);
     quiet = before;
     quiet.c_lflag &= ~(tcflag_t) ECHO;
+    (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet); /* first: what is typed after the question counts */
     fprintf(stderr, "%s: ", question);
-    (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
-    ok = read_line(line, sizeof line, cancellable);
+    ok = read_line(line, PASSWORD_MAX + 1, cancellable);
     (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     fputc('\n', stderr);
-    if (!kvss_check_cancelled(cancellable, error))
-        return NULL;
-    if (ok)
-        password = trimmed(line);
-    if (!password)
-        throw_password(error, "no password was given");
+    if (kvss_check_cancelled(cancellable, error)) {
+        password = ok ? trimmed(line) : NULL;
+        if (!password)
+            throw_password(error, "no password was given");
+    }
+    kvss_secret_free(line);
     return password;
 }
 
 static char *
-ask_new(GCancellable *cancellable, GError **error)
+ask_new(const char *question, GCancellable *cancellable, GError **error)
 {
-    char *password = ask("Password for the new repository", cancellable, error);
+    char *password = ask(question, cancellable, error);
     char *again = password ? ask("The same again", cancellable, error) : NULL;
     bool same = again && strcmp(password, again) == 0;
 
@@ -161,6 +159,12 @@ ask_new(GCancellable *cancellable, GError **error)
         return password;
     kvss_config_password_free(password);
     return NULL;
+}
+
+static bool
+can_ask(void)
+{
+    return isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
 }
 
 /* ---- */
@@ -175,7 +179,7 @@ from_environment(const char *file_variable, const char *variable, char **out, GE
     if (file && *file)
         *out = read_password_file(file, error);
     else if (password && *password)
-        *out = g_strdup(password);
+        *out = kvss_secret_text(password, strlen(password));
     else
         return false;
     return true;
@@ -195,9 +199,25 @@ kvss_config_password(const KvssConfig *config, const KvssOptions *options, bool 
         return read_password_file(config->password_file, error);
     if (from_environment("RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD", &password, error))
         return password;
-    if (may_ask && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
-        return is_new ? ask_new(cancellable, error)
+    if (may_ask && can_ask())
+        return is_new ? ask_new("Password for the new repository", cancellable, error)
                       : ask("Password of the repository", cancellable, error);
     throw_password(error, "no password: give --password-file FILE or set KVSS_PASSWORD_FILE");
+    return NULL;
+}
+
+char *
+kvss_config_new_password(const KvssOptions *options, GCancellable *cancellable, GError **error)
+{
+    char *password = NULL;
+
+    if (options->new_password_file)
+        return read_password_file(options->new_password_file, error);
+    if (from_environment("KVSS_NEW_PASSWORD_FILE", "KVSS_NEW_PASSWORD", &password, error))
+        return password;
+    if (can_ask())
+        return ask_new("New password", cancellable, error);
+    throw_password(error, "no new password: give --new-password-file FILE or set "
+                          "KVSS_NEW_PASSWORD_FILE");
     return NULL;
 }

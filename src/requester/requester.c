@@ -31,6 +31,7 @@ repository_exit_code(int code)
     case KVSS_REPOSITORY_ERROR_EXISTS:
     case KVSS_REPOSITORY_ERROR_NO_SPACE:
     case KVSS_REPOSITORY_ERROR_AMBIGUOUS:
+    case KVSS_REPOSITORY_ERROR_REFUSED:
         break;
     }
     return KVSS_EXIT_FAILED;

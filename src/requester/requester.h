@@ -118,4 +118,6 @@ int kvss_cmd_forget(KvssRequester *requester, GError **error);
 int kvss_cmd_prune(KvssRequester *requester, GError **error);
 int kvss_cmd_export(KvssRequester *requester, GError **error);
 int kvss_cmd_serve(KvssRequester *requester, GError **error);
+int kvss_cmd_repair(KvssRequester *requester, GError **error);
+int kvss_cmd_key(KvssRequester *requester, GError **error);
 int kvss_cmd_doctor(KvssRequester *requester, GError **error);

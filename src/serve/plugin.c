@@ -8,6 +8,7 @@
 #include <nbdkit-plugin.h>
 
 #include "base/fd.h"
+#include "base/secret.h"
 #include "repository/stored-file.h"
 #include "serve/cache.h"
 #include "serve/exports.h"
@@ -181,9 +182,9 @@ serve_config_complete(void)
 
 /* ---- the repository ---- */
 
-/* All there is in the pipe: the password, the location, each with its end; wipe it. */
+/* All there is in the pipe, into memory for secrets: the password, the location, each with its end. */
 static bool
-read_secrets(char secrets[SECRETS_MAX + 1], GError **error)
+read_secrets(char *secrets, GError **error)
 {
     size_t length = 0;
     ssize_t n;
@@ -204,18 +205,18 @@ read_secrets(char secrets[SECRETS_MAX + 1], GError **error)
 static bool
 open_repository(GError **error)
 {
-    char secrets[SECRETS_MAX + 1];
+    char *secrets = kvss_secret_new(SECRETS_MAX + 1);
     g_autofree char *text = NULL;
-    const char *location;
 
-    if (!read_secrets(secrets, error))
-        return false;
-    location = secrets + strlen(secrets) + 1;
-    text = kvss_repository_location_text(location);
-    repository = kvss_repository_open(location, secrets, KVSS_REPOSITORY_LOOK,
-                                      settings.cache_dir, settings.state_dir, error);
-    explicit_bzero(secrets, sizeof secrets);
-    if (!repository && error && !strstr((*error)->message, text))
+    if (read_secrets(secrets, error)) {
+        const char *location = secrets + strlen(secrets) + 1;
+
+        text = kvss_repository_location_text(location);
+        repository = kvss_repository_open(location, secrets, KVSS_REPOSITORY_LOOK,
+                                          settings.cache_dir, settings.state_dir, error);
+    }
+    kvss_secret_free(secrets);
+    if (!repository && text && error && !strstr((*error)->message, text))
         g_prefix_error(error, "repository %s: ", text);
     return repository != NULL;
 }

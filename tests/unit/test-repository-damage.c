@@ -233,14 +233,15 @@ test_key_flipped(void)
     char *salt;
     gsize length;
 
-    /* Another salt: sound JSON, and no password opens it. */
+    /* Another salt: sound JSON, and no password opens it; that is not the password's fault. */
     g_assert_true(g_file_get_contents(key, &text, &length, NULL));
     salt = strstr(text, "\"salt\":\"") + strlen("\"salt\":\"");
     *salt = *salt == 'A' ? 'B' : 'A';
     g_assert_true(g_file_set_contents(key, text, (gssize) length, NULL));
     g_assert_null(kvss_repository_open(f->location, FIXTURE_PASSWORD, KVSS_REPOSITORY_LOOK, NULL,
                                        f->state, &error));
-    g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_PASSWORD);
+    g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT);
+    assert_has(error->message, "is damaged");
     g_clear_error(&error);
 
     fixture_flip(key, 0);
