@@ -16,7 +16,7 @@ import uuid
 
 TOOL, KVSS, SET_JSON = (os.path.abspath(word) for word in sys.argv[1:4])
 PASSWORD = 'correct horse'
-DONE, FAILED, USAGE, LOCKED, DAMAGED = 0, 1, 2, 6, 7
+DONE, FAILED, USAGE, REPOSITORY, LOCKED, DAMAGED = 0, 1, 2, 4, 6, 7
 
 with open(SET_JSON, encoding='utf-8') as f:
     TEMPLATE = json.load(f)

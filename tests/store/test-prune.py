@@ -3,10 +3,13 @@
 import os
 import random
 import shutil
+import socket
 import subprocess
+import time
+import unittest
 
 import cases
-from cases import DAMAGED, FAILED, KVSS, LOCKED, USAGE, noise
+from cases import DAMAGED, FAILED, KVSS, LOCKED, REPOSITORY, USAGE, noise
 
 MIB, CHUNK = 1 << 20, 256 << 10
 
@@ -336,5 +339,45 @@ class Restic(cases.Case):
             self.assert_whole(kept)
 
 
+@unittest.skipUnless(shutil.which('rclone'), 'needs rclone')
+class Server(cases.Case):
+    """Behind a REST server: the same; one that only appends refuses, and nothing is lost."""
+
+    def serve(self, *options):
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        server = subprocess.Popen(['rclone', 'serve', 'restic', '--addr', '127.0.0.1:%d' % port, *options,
+                                   self.repo], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(('127.0.0.1', port)) == 0:
+                    break
+            time.sleep(0.1)
+        return 'rest:http://127.0.0.1:%d/' % port
+
+    def test_prune(self):
+        self.init()
+        kept = Prune.fill(self)
+        url = self.serve()
+        plan = self.kvss_json('-r', url, 'prune', '--dry-run', '--max-unused', '0')
+        done = self.kvss_json('-r', url, 'prune', '--max-unused', '0')
+        self.assertGreater(done['packs_removed'], 0)
+        self.assertEqual(done['packs_repacked'], plan['packs_repacked'])
+        self.assert_whole(kept)
+
+    def test_append_only(self):
+        self.init()
+        kept = Prune.fill(self)
+        url = self.serve('--append-only')
+        before = self.files('data') + self.files('index')
+        for command in (['forget', next(iter(kept))], ['prune', '--max-unused', '0']):
+            self.assertIn('append-only', self.kvss_fails(REPOSITORY, '-r', url, *command))
+        self.assertEqual(self.files('data') + self.files('index'), before)
+        self.assert_whole(kept)
+
+
 if __name__ == '__main__':
-    cases.main(['Prune', 'Killed', 'Restic'])
+    cases.main(['Prune', 'Killed', 'Restic', 'Server'])
