@@ -5,6 +5,7 @@
  * document that was read is valid by its schema.
  */
 #include "catalogue/manifest.h"
+#include "repository/backend/s3-listing.h"
 #include "repository/index.h"
 #include "repository/key.h"
 #include "repository/lock.h"
@@ -170,12 +171,34 @@ feed_backup_components(const uint8_t *data, size_t length)
         g_assert_true(schema_takes("backup-components.xsd", (const char *) data, length, true));
 }
 
+/* All three kinds of answers: the parser must know which one it has. */
+static void
+feed_s3_listing(const uint8_t *data, size_t length)
+{
+    g_auto(KvssS3Listing) page = { 0 };
+    g_autofree char *region = kvss_s3_location_parse(data, length);
+    KvssS3Refusal refusal;
+
+    if (kvss_s3_listing_parse(data, length, &page, NULL)) {
+        g_assert_cmpuint(page.objects->len, <=, 1000);
+        for (guint i = 0; i < page.objects->len; i++) {
+            g_assert_nonnull(g_array_index(page.objects, KvssS3Object, i).key);
+            g_assert_cmpuint(g_array_index(page.objects, KvssS3Object, i).size, <=, G_MAXINT64);
+        }
+        g_assert_true(!page.next || *page.next);
+        g_assert_null(region);
+    }
+    kvss_s3_refusal_parse(data, length, &refusal);
+    for (const char *at = refusal.message; *at; at++)
+        g_assert_true(g_ascii_isprint(*at));
+}
+
 const FuzzTarget fuzz_targets[] = {
     { "pack-header", feed_pack_header }, { "index", feed_index },
     { "tree", feed_tree },               { "snapshot", feed_snapshot },
     { "lock", feed_lock },               { "key", feed_key },
     { "blob", feed_blob },               { "config", feed_config },
-    { "set", feed_manifest },
+    { "set", feed_manifest },            { "s3-listing", feed_s3_listing },
     { "writer-metadata", feed_writer_metadata },
     { "backup-components", feed_backup_components },
     { NULL, NULL },

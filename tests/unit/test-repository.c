@@ -53,7 +53,7 @@ test_init(void)
     g_assert_false(kvss_repository_init(nowhere, "secret", NULL, &error));
     g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING);
     g_clear_error(&error);
-    g_assert_false(kvss_repository_init("s3:https://host/bucket", "secret", NULL, &error));
+    g_assert_false(kvss_repository_init("b2:bucket:folder", "secret", NULL, &error));
     g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_UNSUPPORTED);
 }
 

@@ -26,7 +26,7 @@ static const struct {
     BackendNew open, create; /* NULL: known to restic, not to this build */
 } schemes[] = {
     { "rest:", kvss_backend_open_rest, kvss_backend_create_rest },
-    { "s3:", NULL, NULL },
+    { "s3:", kvss_backend_open_s3, kvss_backend_create_s3 },
     { "sftp:", NULL, NULL },
     { "rclone:", NULL, NULL },
     { "b2:", NULL, NULL },
@@ -39,7 +39,7 @@ static KvssBackend *
 throw_unsupported(const char *scheme, GError **error)
 {
     kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_UNSUPPORTED,
-               "repository %s...: this build knows local folders and rest: only", scheme);
+               "repository %s...: this build knows local folders, rest: and s3: only", scheme);
     return NULL;
 }
 

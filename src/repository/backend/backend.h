@@ -148,6 +148,10 @@ char *kvss_rest_location_text(const char *location);
 bool kvss_rest_listing_parse(const void *text, size_t length, bool is_v2, GArray *out_files,
                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* backend/s3.c; @location is "s3:http(s)://host[:port]/bucket[/prefix]" or "s3:host/bucket[/prefix]". */
+KvssBackend *kvss_backend_open_s3(const char *location, GError **error);
+KvssBackend *kvss_backend_create_s3(const char *location, GError **error);
+
 /** Without opening the repository: for locks that a dead process left. */
 bool kvss_backend_local_remove_lock(const char *path, const char *name, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
