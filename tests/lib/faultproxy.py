@@ -116,6 +116,8 @@ class Handler(socketserver.StreamRequestHandler):
     def answer(self, proxy, request, content, harm):
         if harm is None:
             return self.forward(proxy, request, content, None)
+        if callable(harm):
+            return harm(self, proxy, request, content)
         if harm == 'cut':
             return False
         if harm == 'stall':

@@ -1,191 +1,101 @@
-"""A proxy before an S3 server: what networks do to requests, and what such servers answer, in their words.
+"""What goes wrong between us and an S3 server: rules for a FaultProxy, and refusals in such servers' words.
 
-    with FaultProxy(port) as proxy:
-        proxy.add('PUT', 'data/', cut_request, times=2)
+    with S3Proxy(port) as proxy:
+        proxy.add('PUT', 'data/', 'cut', times=2)
+        proxy.add('', '', says(503, 'SlowDown'), share=0.3)
         ... requests to proxy.port ...
-        proxy.done['cut_request']     how often it was done
-
-A fault is a function of (proxy, exchange): it may answer by itself, spoil
-the request or the answer, or end the connection.
+        proxy.done['cut']     how often it was done
 """
 import collections
-import http.client
-import http.server
 import random
-import socket
 import threading
 import time
 
-
-class Exchange:
-    """One request of a client, and how it is answered."""
-
-    def __init__(self, handler, body):
-        self.handler, self.body = handler, body
-        self.method, self.path, self.headers = handler.command, handler.path, handler.headers
-
-    def forward(self, port):
-        connection = http.client.HTTPConnection('127.0.0.1', port, timeout=120)
-        connection.putrequest(self.method, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            connection.putheader(name, value)
-        connection.endheaders(self.body or None)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
-        return answer.status, answer.getheaders(), content
-
-    def answer(self, status, headers, content, sent=None):
-        """@sent: what is really sent of the content that is announced."""
-        handler = self.handler
-        handler.send_response_only(status)
-        for name, value in headers:
-            if name.lower() not in ('connection', 'transfer-encoding', 'content-length'):
-                handler.send_header(name, value)
-        length = dict((n.lower(), v) for n, v in headers).get('content-length')
-        handler.send_header('Content-Length', length if self.method == 'HEAD' and length else str(len(content)))
-        handler.end_headers()
-        if self.method != 'HEAD':
-            handler.wfile.write(content if sent is None else sent)
-        handler.wfile.flush()
-
-    def end(self):
-        """The connection breaks: what was sent arrives, and nothing after it."""
-        self.handler.close_connection = True
-        try:
-            self.handler.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+import faultproxy
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-
-    def log_message(self, *_):
-        pass
-
-    def handle_any(self):
-        proxy = self.server.proxy
-        length = int(self.headers.get('Content-Length') or 0)
-        fault = proxy.take(self.command, self.path)
-        if fault is cut_request and length > 1:
-            self.rfile.read(length // 2)
-            return Exchange(self, b'').end()
-        exchange = Exchange(self, self.rfile.read(length))
-        if fault:
-            return fault(proxy, exchange)
-        exchange.answer(*exchange.forward(proxy.target))
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
-
-
-class FaultProxy:
-    def __init__(self, target, seed=1):
-        self.target = target
+class S3Proxy(faultproxy.FaultProxy):
+    def __init__(self, upstream, seed=1):
+        super().__init__(upstream)
         self.random = random.Random(seed)
-        self.lock = threading.Lock()
-        self.rules, self.requests, self.done = [], [], collections.Counter()
+        self.rules, self.done = [], collections.Counter()
+        self.harm = self.find_harm
 
-    def __enter__(self):
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass    # a client that went away
-
-        self.server = Server(('127.0.0.1', 0), Handler)
-        self.server.proxy = self
-        self.port = self.server.server_address[1]
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={'poll_interval': 0.05}, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-    def add(self, method, part, fault, times=None, share=1.0):
-        """Requests of @method ('' for any) whose path has @part suffer @fault: the first @times, or always; that share of them."""
+    def add(self, method, part, harm, times=None, share=1.0):
+        """Requests of @method ('' for any) whose path has @part: the first @times, or always; that share of them."""
         with self.lock:
-            self.rules.append([method, part, fault, times, share])
+            self.rules.append([method, part, harm, times, share])
 
     def clear(self):
         with self.lock:
-            self.rules, self.requests = [], []
+            self.rules = []
             self.done.clear()
+            self.forget()
 
-    def take(self, method, path):
+    def find_harm(self, request):
         with self.lock:
-            self.requests.append((method, path))
             for rule in self.rules:
-                if rule[0] in ('', method) and rule[1] in path and rule[3] != 0 and self.random.random() < rule[4]:
-                    if rule[3] is not None:
+                method, part, harm, times, share = rule
+                if method in ('', request.method) and part in request.path and times != 0 \
+                        and self.random.random() < share:
+                    if times is not None:
                         rule[3] -= 1
-                    self.done[rule[2].__name__] += 1
-                    return rule[2]
+                    self.done[harm if isinstance(harm, str) else harm.__name__] += 1
+                    return harm
         return None
 
     def count(self, method, part=''):
-        with self.lock:
-            return sum(1 for m, p in self.requests if m == method and part in p)
+        return len(self.asked(method, part))
 
 
-# ---- faults ----
+def reply(handler, status, body=b'', content_type='application/xml'):
+    """An answer of our own."""
+    head = faultproxy.build('HTTP/1.1 %d Told' % status, {'content-type': content_type}, body)
+    handler.wfile.write(head + body)
+    return True
 
-def says(status, code, headers=()):
+
+def says(status, code):
     """The server refuses, in S3's words."""
-    def fault(proxy, exchange):
+    def fault(handler, proxy, request, content):
         text = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>as told</Message></Error>' % code
-        exchange.answer(status, [('Content-Type', 'application/xml'), *headers], text.encode())
+        return reply(handler, status, b'' if request.method == 'HEAD' else text.encode())
     fault.__name__ = code
     return fault
 
 
-def cut_request(proxy, exchange):
-    """The connection breaks in the middle of the body. (The handler cuts; this is for requests without one.)"""
-    exchange.end()
+def forward(handler, proxy, request, content):
+    return handler.forward(proxy, request, content, None)
 
 
-def lost_answer(proxy, exchange):
-    """The server does what was asked, and nobody hears of it."""
-    exchange.forward(proxy.target)
-    exchange.end()
-
-
-def cut_answer(proxy, exchange):
-    """The connection breaks in the middle of the answer's content."""
-    status, headers, content = exchange.forward(proxy.target)
-    exchange.answer(status, headers, content, content[:len(content) // 2])
-    exchange.end()
-
-
-def short_answer(proxy, exchange):
-    """The server has less than was asked for, and says so."""
-    status, headers, content = exchange.forward(proxy.target)
-    less = content[:len(content) // 2]
-    first = int(exchange.headers['Range'].split('=')[1].split('-')[0])
-    headers = [(n, v) for n, v in headers if n.lower() != 'content-range']
-    headers.append(('Content-Range', 'bytes %d-%d/%d' % (first, first + len(less) - 1, first + len(less))))
-    exchange.answer(status, headers, less)
-
-
-def flip(data):
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1:] if data else data
-
-
-def flipped_request(proxy, exchange):
+def flipped_request(handler, proxy, request, content):
     """A bit of the body changes on its way to the server."""
-    exchange.body = flip(exchange.body)
-    exchange.answer(*exchange.forward(proxy.target))
+    middle = len(content) // 2
+    return forward(handler, proxy, request, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:])
 
 
-def flipped_answer(proxy, exchange):
-    """A bit of the content changes on its way from the server."""
-    status, headers, content = exchange.forward(proxy.target)
-    exchange.answer(status, headers, flip(content))
+def short_object(handler, proxy, request, content):
+    """The server has less of the object than was asked for, and says so."""
+    first, headers, body, _ = handler.ask(proxy, request, content, request.headers)
+    less = body[:len(body) // 2]
+    begin = int(request.headers['range'].split('=')[1].split('-')[0])
+    headers['content-range'] = 'bytes %d-%d/%d' % (begin, begin + len(less) - 1, begin + len(less))
+    handler.wfile.write(faultproxy.build(first, headers, less) + less)
+    return True
 
 
-def slow(proxy, exchange):
+def together(count, seconds=120):
+    """So many get their answers at one moment, whatever the machine is doing."""
+    barrier = threading.Barrier(count, timeout=seconds)
+
+    def fault(handler, proxy, request, content):
+        first, headers, body, _ = handler.ask(proxy, request, content, request.headers)
+        barrier.wait()
+        handler.wfile.write(faultproxy.build(first, headers, body) + body)
+        return True
+    return fault
+
+
+def slow(handler, proxy, request, content):
     time.sleep(0.5)
-    exchange.answer(*exchange.forward(proxy.target))
+    return forward(handler, proxy, request, content)

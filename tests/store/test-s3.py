@@ -90,7 +90,7 @@ class Case(unittest.TestCase):
 
     def proxy(self):
         """Faults may be put before the server; what was there before goes on by the direct way."""
-        proxy = s3faults.FaultProxy(server.port, seed=len(self.id()))
+        proxy = s3faults.S3Proxy(server.port, seed=len(self.id()))
         proxy.__enter__()
         self.addCleanup(proxy.__exit__)
         self.through = self.location(proxy.port)
@@ -231,43 +231,40 @@ class Create(Case):
     def test_at_once(self):
         """Several create one repository at once: one does."""
         proxy = self.proxy()
-        proxy.add('GET', 'list-type', s3faults.slow)   # all of them find it empty
+        proxy.add('GET', 'max-keys=2&', s3faults.together(5))   # all of them find it empty
         self.assertEqual(self.init_at_once(5, repo=self.through), 1)
-        self.assertGreaterEqual(proxy.count('PUT', '/config'), 2, 'they did meet')
+        self.assertEqual(proxy.count('PUT', '/config'), 5, 'they did meet')
 
     def test_without_conditions(self):
         """On a server that does not know If-None-Match as well: the last to write is the one."""
-        def refuse(proxy, exchange):
-            if exchange.headers.get('If-None-Match'):
-                return s3faults.says(501, 'NotImplemented')(proxy, exchange)
-            exchange.answer(*exchange.forward(proxy.target))
+        def refuse(handler, proxy, request, content):
+            if request.headers.get('if-none-match'):
+                return s3faults.says(501, 'NotImplemented')(handler, proxy, request, content)
+            return s3faults.forward(handler, proxy, request, content)
         proxy = self.proxy()
+        proxy.add('GET', 'max-keys=2&', s3faults.together(3))
+        proxy.add('PUT', '/config', s3faults.together(3))
         proxy.add('PUT', '', refuse)
-        proxy.add('GET', 'list-type', s3faults.slow)
         self.assertEqual(self.init_at_once(3, repo=self.through), 1)
 
     def test_condition_ignored(self):
         """A server that overwrites in spite of the condition is found out: the config is looked at again."""
-        self.put_config = 0
-
-        def ignore(proxy, exchange):
-            del exchange.headers['If-None-Match']
-            proxy.requests.append(('IGNORED', exchange.path))
-            status, _ = server.request('PUT', exchange.path, body=exchange.body)
-            exchange.answer(status, [], b'')
+        def ignore(handler, proxy, request, content):
+            status, _ = server.request('PUT', request.path, body=content)
+            return s3faults.reply(handler, status)
         proxy = self.proxy()
         proxy.add('PUT', 'probe', ignore)
         self.tool('init', repo=self.through)
-        self.assertEqual(proxy.count('IGNORED'), 2, 'asked twice')
+        self.assertEqual(proxy.done['ignore'], 2, 'asked twice')
         self.assertEqual(proxy.count('GET', '/config'), 1)
         self.assertIn(b'no errors were found', self.restic('check').stdout)
 
     def test_lost_answer(self):
         """The config was stored, and its answer lost: the second attempt meets our own."""
         proxy = self.proxy()
-        proxy.add('PUT', '/config', s3faults.lost_answer, times=1)
+        proxy.add('PUT', '/config', 'lost', times=1)
         self.tool('init', repo=self.through)
-        self.assertEqual(proxy.done['lost_answer'], 1)
+        self.assertEqual(proxy.done['lost'], 1)
         self.assertEqual(proxy.count('PUT', '/config'), 2)
         self.assertIn(b'no errors were found', self.restic('check').stdout)
 
@@ -303,16 +300,16 @@ class Faults(Case):
     def test_writing(self):
         """Refusals, broken connections and flipped bits during a backup."""
         proxy = self.proxy()
-        proxy.add('PUT', '/data/', s3faults.cut_request, times=2)
+        proxy.add('PUT', '/data/', 'cut', times=2)
         proxy.add('PUT', '/data/', s3faults.flipped_request, times=2)
         proxy.add('PUT', '/index/', s3faults.flipped_request, times=1)
-        proxy.add('PUT', '/snapshots/', s3faults.lost_answer, times=1)
-        proxy.add('DELETE', '/locks/', s3faults.lost_answer, times=1)
-        proxy.add('PUT', '/data/', s3faults.lost_answer, times=1)
+        proxy.add('PUT', '/snapshots/', 'lost', times=1)
+        proxy.add('DELETE', '/locks/', 'lost', times=1)
+        proxy.add('PUT', '/data/', 'lost', times=1)
         proxy.add('', '', s3faults.says(503, 'SlowDown'), share=0.3)
-        proxy.add('GET', 'list-type', s3faults.cut_answer, share=0.5)
+        proxy.add('GET', 'list-type', 'short', share=0.5)
         snapshot = self.tool('backup', 'kvss', 'vda=' + self.disk, repo=self.through)
-        for fault in ('cut_request', 'lost_answer', 'flipped_request', 'SlowDown'):
+        for fault in ('cut', 'lost', 'flipped_request', 'SlowDown'):
             self.assertGreater(proxy.done[fault], 0, fault)
         self.assertEqual(self.keys('locks/'), [])
         self.assertEqual(len(self.keys('snapshots/')), 1)
@@ -323,26 +320,26 @@ class Faults(Case):
         """The same while a disk is restored and the repository verified."""
         snapshot = self.tool('backup', 'kvss', 'vda=' + self.disk)
         proxy = self.proxy()
-        proxy.add('GET', '/data/', s3faults.cut_answer, share=0.1)
+        proxy.add('GET', '/data/', 'short', share=0.1)
         proxy.add('', '', s3faults.says(503, 'SlowDown'), share=0.1)
         proxy.add('', '', s3faults.says(500, 'InternalError'), share=0.1)
         self.restore(snapshot, repo=self.through)
         self.assertTrue(self.tool('verify', '--read-data', repo=self.through).endswith(' damaged 0'))
-        self.assertGreater(proxy.done['cut_answer'], 0)
+        self.assertGreater(proxy.done['short'], 0)
         self.assertGreater(proxy.done['SlowDown'], 0)
 
     def test_flipped(self):
         """Content that changed on its way to us is never restored."""
         snapshot = self.tool('backup', 'kvss', 'vda=' + self.disk)
         proxy = self.proxy()
-        proxy.add('GET', '/data/', s3faults.flipped_answer)
+        proxy.add('GET', '/data/', 'flip')
         self.tool_fails((REPOSITORY_ERRORS, CORRUPT), 'restore', snapshot, 'vda', self.path('back'), repo=self.through)
 
     def test_short(self):
         """A server that has less of a pack than the index says."""
         snapshot = self.tool('backup', 'kvss', 'vda=' + self.disk)
         proxy = self.proxy()
-        proxy.add('GET', '/data/', s3faults.short_answer)
+        proxy.add('GET', '/data/', s3faults.short_object)
         done = self.run_it(TOOL, 'restore', self.through, snapshot, 'vda', self.path('back'), ok=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn(b'the file ends', done.stderr)
@@ -399,8 +396,8 @@ class Faults(Case):
                 ('hello', 'not the XML'),
                 ('<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><ListBucketResult>&e;</ListBucketResult>',
                  'declaration')):
-            def lie(proxy, exchange, text=text):
-                exchange.answer(200, [('Content-Type', 'application/xml')], text.encode())
+            def lie(handler, proxy, request, content, text=text):
+                return s3faults.reply(handler, 200, text.encode())
             proxy = self.proxy()
             proxy.add('GET', 'list-type', lie)
             done = self.run_it(TOOL, 'list', self.through, ok=False)
@@ -456,19 +453,19 @@ class Refused(Case):
         self.assert_told('127.0.0.1:%d' % port, 'port %d' % port, env={'KVSS_HTTP_RETRY': '2'}, repo='s3:http://127.0.0.1:%d/x' % port)
         proxy = self.proxy()
 
-        def page(proxy, exchange):
-            exchange.answer(404, [('Content-Type', 'text/html')], b'<!DOCTYPE html><html>nothing here</html>')
+        def page(handler, proxy, request, content):
+            return s3faults.reply(handler, 404, b'<!DOCTYPE html><html>nothing here</html>', 'text/html')
         proxy.add('', '', page)
         self.assert_told('404', repo=self.through)
 
     def test_expired(self):
         """Credentials that expire in the middle of a run: renewed ones are taken, old ones told."""
-        def expire(proxy, exchange):
-            if s3lab.ACCESS_KEY in exchange.headers['Authorization']:
+        def expire(handler, proxy, request, content):
+            if s3lab.ACCESS_KEY in request.headers['authorization']:
                 if renewed:
                     self.credentials(*renewed)
-                return s3faults.says(400, 'ExpiredToken')(proxy, exchange)
-            exchange.answer(*exchange.forward(proxy.target))
+                return s3faults.says(400, 'ExpiredToken')(handler, proxy, request, content)
+            return s3faults.forward(handler, proxy, request, content)
         second = 'SECONDKEY0SECONDKEY0'
         server.run('radosgw-admin', 'key', 'create', '--uid=lab', '--access-key=' + second, '--secret-key=another')
         self.addCleanup(server.run, 'radosgw-admin', 'key', 'rm', '--uid=lab', '--access-key=' + second)
@@ -530,6 +527,26 @@ class Command(Case):
         self.assertIn('make it first', self.kvss('init', code=4, repo='s3:%s/nothing-here' % server.url))
         self.assertIn('secret key', self.kvss('list', 'backups', code=4, env={'AWS_SECRET_ACCESS_KEY': 'wrong'}))
         self.assertIn('not a repository', self.kvss('list', 'backups', code=4, repo=self.repo + '/elsewhere'))
+
+    def test_prune(self):
+        """What no backup needs any more goes from the bucket, also when every second request fails."""
+        self.kvss('init')
+        common, old = noise(10, 20 * MIB), noise(11, 40 * MIB)
+        first = self.tool('backup', 'kvss', 'vda=' + self.write('vda', old, common))
+        second = self.tool('backup', 'kvss', 'vda=' + self.write('vda', bytes(40 * MIB), common))
+        before = sum(map(len, (server.get(self.bucket, key) for key in self.keys('data/'))))
+        self.restic('forget', first)
+        proxy = self.proxy()
+        proxy.add('', '', s3faults.says(503, 'SlowDown'), share=0.4)
+        proxy.add('DELETE', '', 'lost', share=0.2)
+        self.kvss('prune', repo=self.through)
+        self.assertGreater(proxy.done['SlowDown'], 0)
+        after = sum(map(len, (server.get(self.bucket, key) for key in self.keys('data/'))))
+        self.assertLess(after, before - 35 * MIB)
+        self.assertEqual(self.keys('locks/'), [])
+        self.assert_whole()
+        self.tool('restore', second, 'vda', self.path('back'))
+        self.assertEqual(self.content('back'), self.content('vda'))
 
 
 if __name__ == '__main__':
