@@ -213,9 +213,13 @@ class Together:
             self.failure = self.failure or error
             raise SystemExit from error
 
+    def locks(self):
+        """What a killed restic had only half written has another name, and stays."""
+        return [name for name in os.listdir(self.repository + "/locks") if len(name) == 64]
+
     def final_look(self):
         """All alone: everything is there, and both call it whole."""
-        if os.listdir(self.repository + "/locks"):
+        if self.locks():
             self.run("restic", "unlock")
         for its_id, files in self.must.items():
             for path, its_hash in files.items():
@@ -226,9 +230,8 @@ class Together:
         if not out.rstrip().endswith(b" damaged 0"):
             raise Failed("kvss verify: %s" % out[-2000:])
         self.run("restic", "check", "--read-data")
-        left = os.listdir(self.repository + "/locks")
-        if left:
-            raise Failed("locks stay: %s" % left)
+        if self.locks():
+            raise Failed("locks stay: %s" % self.locks())
 
     def everything(self):
         """everybody at once on one repository, and some are killed"""

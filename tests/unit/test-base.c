@@ -138,6 +138,31 @@ test_atomic_file(void)
 }
 
 static void
+test_make_folders(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("kvss-base-XXXXXX", NULL);
+    g_autofree char *above = g_build_filename(dir, "a", NULL);
+    g_autofree char *deep = g_build_filename(above, "b", NULL);
+    g_autofree char *file = g_build_filename(deep, "file", NULL);
+    g_autofree char *below = g_build_filename(file, "c", NULL);
+    g_autoptr(GError) error = NULL;
+    struct stat st;
+
+    g_assert_true(kvss_make_folders(deep, 0700, &error));
+    g_assert_true(kvss_make_folders(deep, 0700, &error));
+    g_assert_cmpint(stat(above, &st), ==, 0);
+    g_assert_cmpuint(st.st_mode & 0777, ==, 0700);
+
+    g_assert_true(g_file_set_contents(file, "", 0, NULL));
+    g_assert_false(kvss_make_folders(file, 0700, &error));
+    g_assert_nonnull(strstr(error->message, file));
+    g_clear_error(&error);
+    g_assert_false(kvss_make_folders(below, 0700, &error));
+    g_assert_nonnull(strstr(error->message, below));
+    g_assert_true(unlink(file) == 0 && rmdir(deep) == 0 && rmdir(above) == 0 && rmdir(dir) == 0);
+}
+
+static void
 test_members(void)
 {
     static const struct {
@@ -182,6 +207,7 @@ main(int argc, char **argv)
     g_test_add_func("/base/undo", test_undo);
     g_test_add_func("/base/fd", test_fd);
     g_test_add_func("/base/atomic-file", test_atomic_file);
+    g_test_add_func("/base/make-folders", test_make_folders);
     g_test_add_func("/base/members", test_members);
     return g_test_run();
 }
