@@ -5,6 +5,7 @@
  * document that was read is valid by its schema.
  */
 #include "catalogue/manifest.h"
+#include "repository/backend/backend.h"
 #include "repository/backend/s3-listing.h"
 #include "repository/index.h"
 #include "repository/key.h"
@@ -119,6 +120,21 @@ feed_config(const uint8_t *data, size_t length)
         g_assert_true(kvss_id_from_hex(hex, strlen(hex), id));
 }
 
+/* The answers of both versions; how many names it has is bounded by its length. */
+static void
+feed_rest_listing(const uint8_t *data, size_t length)
+{
+    for (int is_v2 = 0; is_v2 < 2; is_v2++) {
+        g_autoptr(GArray) files = g_array_new(FALSE, FALSE, sizeof(KvssStoredFile));
+
+        if (!kvss_rest_listing_parse(data, length, is_v2, files, NULL))
+            continue;
+        g_assert_cmpuint(files->len, <=, length / KVSS_ID_HEX_LENGTH);
+        for (guint i = 0; i < files->len; i++)
+            g_assert_true(is_v2 || g_array_index(files, KvssStoredFile, i).size == G_MAXUINT64);
+    }
+}
+
 static void
 check_places(const KvssManifestVm *vm, GHashTable *places)
 {
@@ -199,6 +215,7 @@ const FuzzTarget fuzz_targets[] = {
     { "lock", feed_lock },               { "key", feed_key },
     { "blob", feed_blob },               { "config", feed_config },
     { "set", feed_manifest },            { "s3-listing", feed_s3_listing },
+    { "rest-listing", feed_rest_listing },
     { "writer-metadata", feed_writer_metadata },
     { "backup-components", feed_backup_components },
     { NULL, NULL },
