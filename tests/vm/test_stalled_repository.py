@@ -1,14 +1,19 @@
 """A repository that stands still while a running guest is backed up: the guest neither waits for it nor loses by it.
 
-The repository lies on a file system of its own, which fsfreeze stops: every write and sync of kvss hangs in the kernel,
-and not even SIGKILL reaches it, as on an NFS server that is gone or a disk that does not answer.
+Once it lies on a file system of its own, which fsfreeze stops: every write and sync of kvss hangs in the kernel, and not
+even SIGKILL reaches it, as on an NFS server that is gone or a disk that does not answer. Once it lies behind a server
+that takes no more bytes.
 """
 import contextlib
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import time
+import unittest
 
-from kvsslab import Disk, LabCase, LabError, run, wait_until
+from kvsslab import Disk, LabCase, LabError, files_below, run, wait_until
 
 MIB = 1 << 20
 CONTENT_MIB = 160
@@ -16,7 +21,51 @@ GAP_MS = 3000       # what other tests allow a guest on a busy machine; a stall 
 STALL_S = 12
 
 
-class Stalled(LabCase):
+class StallCase(LabCase):
+    """What both kinds share: the guest, and how it fares."""
+
+    def packs_begun(self):
+        raise NotImplementedError
+
+    def rate(self, seconds):
+        """Synced writes a second that the guest gets done."""
+        first, begin = self.web.seq(), time.monotonic()
+        time.sleep(seconds)
+        return (self.web.seq() - first) / (time.monotonic() - begin)
+
+    def assertNoGaps(self, console):
+        for gap, number in self.web.gaps(console):
+            self.assertLess(gap, GAP_MS, "the guest stood still at %d" % number)
+
+    def overwrite(self, mib, pause_us):
+        """The guest writes over what it has: the old content must go somewhere, and it cannot go to the repository."""
+        self.web.sh("rm -f /run/written; (i=0; while [ $i -lt %d ]; do dd if=/dev/zero of=/mnt/vda/content bs=1M seek=$i count=1 "
+                    "conv=notrunc,fsync 2> /dev/null || break; i=$((i+1)); echo $i > /run/written; usleep %d; done) "
+                    "> /dev/null 2>&1 &" % (mib, pause_us))
+
+    def written(self):
+        return int(self.web.sh("cat /run/written 2> /dev/null || echo 0"))
+
+    def goes_on(self, before, running):
+        """The guest writes on at its own speed while the repository stands still."""
+        console = len(self.web.serial())
+        self.overwrite(24, 100000)
+        during = self.rate(STALL_S)
+        self.assertTrue(running.is_running(), str(running.result()))
+        wait_until("the guest's own writes", lambda: self.written() == 24, 30)
+        self.assertEqual(self.web.state(), "running")
+        self.assertNoGaps(console)
+        print("synced writes a second: %.1f before, %.1f while the repository stood still" % (before, during))
+        self.assertGreater(during, before / 4)
+
+    def ends_well(self, running):
+        self.assertExit(running.wait(), 0)
+        self.assertExit(self.kvss("verify", "--read-data"), 0)
+        self.assertTrue(self.web.writes(3))
+        self.assertNothingLeft()
+
+
+class Stalled(StallCase):
     cost = 90
 
     @classmethod
@@ -67,44 +116,13 @@ class Stalled(LabCase):
         run("fsfreeze", "-f", self.store)
         return running
 
-    def rate(self, seconds):
-        """Synced writes a second that the guest gets done."""
-        first, begin = self.web.seq(), time.monotonic()
-        time.sleep(seconds)
-        return (self.web.seq() - first) / (time.monotonic() - begin)
-
-    def assertNoGaps(self, console):
-        for gap, number in self.web.gaps(console):
-            self.assertLess(gap, GAP_MS, "the guest stood still at %d" % number)
-
-    def overwrite(self, mib, pause_us):
-        """The guest writes over what it has: the old content must go somewhere, and it cannot go to the repository."""
-        self.web.sh("(i=0; while [ $i -lt %d ]; do dd if=/dev/zero of=/mnt/vda/content bs=1M seek=$i count=1 "
-                    "conv=notrunc,fsync 2> /dev/null || break; i=$((i+1)); echo $i > /run/written; usleep %d; done) "
-                    "> /dev/null 2>&1 &" % (mib, pause_us))
-
-    def written(self):
-        return int(self.web.sh("cat /run/written 2> /dev/null || echo 0"))
-
     def test_guest_goes_on(self):
         """The guest writes on at its own speed for as long as the repository stalls; then the backup ends well."""
         before = self.rate(3)
         running = self.start_stalled(env={"KVSS_CONFIG": self.lab.path("kvss.conf")})
-        console = len(self.web.serial())
-        self.overwrite(24, 100000)
-        during = self.rate(STALL_S)
-        self.assertTrue(running.is_running(), str(running.result()))
-        wait_until("the guest's own writes", lambda: self.written() == 24, 30)
-        self.assertEqual(self.web.state(), "running")
-        self.assertNoGaps(console)
-        print("synced writes a second: %.1f before, %.1f while the repository stood still" % (before, during))
-        self.assertGreater(during, before / 4)
+        self.goes_on(before, running)
         self.thaw()
-        result = running.wait()
-        self.assertExit(result, 0)
-        self.assertExit(self.kvss("verify", "--read-data"), 0)
-        self.assertTrue(self.web.writes(3))
-        self.assertNothingLeft()
+        self.ends_well(running)
 
     def test_scratch_fills_meanwhile(self):
         """It stalls for so long that the scratch area fills: the jobs are ended at once, the guest never stops, the message says why."""
@@ -134,3 +152,38 @@ class Stalled(LabCase):
         os.unlink(filler)
         self.assertNothingLeft()
         self.backup("web")
+
+
+@unittest.skipUnless(shutil.which("rclone"), "rclone is not installed")
+class StalledServer(StallCase):
+    cost = 60
+
+    @classmethod
+    def make(cls):
+        cls.store = cls.lab.path("store")
+        os.mkdir(cls.store)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        cls.server = subprocess.Popen(["rclone", "serve", "restic", "--addr", "127.0.0.1:%d" % port, cls.store],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                      env=dict(os.environ, RCLONE_CONFIG="/dev/null"))
+        cls.addClassCleanup(cls.server.wait)
+        cls.addClassCleanup(cls.server.kill)    # reaches it stopped, too
+        cls.kvss.repository = "rest:http://127.0.0.1:%d/" % port
+        wait_until("the server", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 30)
+        cls.kvss.init()
+        cls.web = cls.lab.guest("web", disks=[Disk("vda", size_mib=256, content_kib=CONTENT_MIB << 10)]).define().start()
+
+    def packs_begun(self):
+        return [path for path in files_below(self.store + "/data") if os.path.getsize(path) > MIB]
+
+    def test_guest_goes_on(self):
+        """A server that takes no more bytes holds up kvss and nobody else."""
+        before = self.rate(3)
+        running = self.kvss.start("backup", "web")
+        wait_until("a pack that arrives", self.packs_begun, 60, 0.005)
+        self.server.send_signal(signal.SIGSTOP)
+        self.goes_on(before, running)
+        self.server.send_signal(signal.SIGCONT)
+        self.ends_well(running)
