@@ -19,7 +19,7 @@ import time
 
 import crashes
 
-PASSWORD = "correct horse"
+PASSWORD, NEW_PASSWORD = "correct horse", "battery staple"
 
 
 class Failed(Exception):
@@ -41,13 +41,13 @@ class Store:
         self.env = dict(os.environ, KVSS_PASSWORD=PASSWORD, RESTIC_PASSWORD=PASSWORD, KVSS_STATE_DIR=self.state,
                         KVSS_CACHE_DIR=self.dir + "/cache", KVSS_REPOSITORY=self.repository,
                         KVSS_CONFIG=self.dir + "/kvss.conf", RESTIC_CACHE_DIR=self.dir + "/restic-cache")
-        self.judge_process = None
+        self.judges = {}        # password -> process
         self.n_disks = 0
 
     def close(self):
-        if self.judge_process:
-            self.judge_process.kill()
-            self.judge_process.wait()
+        for process in self.judges.values():
+            process.kill()
+            process.wait()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def run(self, *command, env=None, check=True):
@@ -84,16 +84,17 @@ class Store:
     def recording_env(self, log, **more):
         return dict(LD_PRELOAD=self.options.record, KVSS_TEST_RECORD=log, KVSS_TEST_RECORD_ROOT=self.root, **more)
 
-    def judge(self, how="look", *files):
+    def judge(self, how="look", *files, password=PASSWORD):
         """(word, what): ok and the ids of the snapshots; none or bad, and why. "add" adds a backup of the files."""
-        if not self.judge_process:
-            self.judge_process = subprocess.Popen([self.options.judge], env=self.env, stdin=subprocess.PIPE,
-                                                  stdout=subprocess.PIPE, text=True)
-        self.judge_process.stdin.write("\t".join([how, self.repository, self.state, *files]) + "\n")
-        self.judge_process.stdin.flush()
-        answer = self.judge_process.stdout.readline().split()
+        if password not in self.judges:
+            self.judges[password] = subprocess.Popen([self.options.judge], env=dict(self.env, KVSS_PASSWORD=password),
+                                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = self.judges[password]
+        process.stdin.write("\t".join([how, self.repository, self.state, *files]) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline().split()
         if not answer:
-            raise Failed("the judge died (%d)" % self.judge_process.wait())
+            raise Failed("the judge died (%d)" % process.wait())
         if answer[0] != "ok":
             return answer[0], " ".join(answer[1:])
         return "ok", frozenset(answer[1:])
@@ -459,8 +460,31 @@ def test_failed_sync_of_prune(store, options):
     print("# %d fsyncs failed, %d of them ended the prune" % (number, refused), flush=True)
 
 
+@with_store
+def test_passwd(store, options):
+    """another password: one of the two opens at every moment, and afterwards only the new one"""
+    store.init()
+    store.backup(store.disk("a", 300000))
+    recording = record(store, [options.kvss, "key", "passwd"], KVSS_NEW_PASSWORD=NEW_PASSWORD)
+    disk, rng, seen, losses = crashes.Disk(recording.base), random.Random(options.seed), {}, []
+    for number, event in enumerate(recording.events, 1):
+        disk.apply(event)
+        for kind, state in disk.states(rng, 6 if options.sweep else 2):
+            name = crashes.digest({path: content for path, content in state.items() if "/keys" in path})
+            if name not in seen:
+                crashes.write_state(state, store.root)
+                seen[name] = [store.judge(password=word)[0] == "ok" for word in (PASSWORD, NEW_PASSWORD)]
+            if not any(seen[name]) or (number == len(recording.events) and seen[name] != [False, True]):
+                losses.append("crash after call %d (%s), %s: old and new open: %s" % (number, event, kind, seen[name]))
+    if losses:
+        raise Failed("%d losses, for example:\n%s" % (len(losses), "\n".join(losses[:5])))
+    if len(seen) < 3:
+        raise Failed("before, both and after were not all seen")
+
+
 TESTS = [test_init, test_backup, test_beside, test_mutations, test_failed_sync, test_prune, test_killed_prune,
-         test_prune_mutations, test_failed_sync_of_prune]
+         test_prune_mutations, test_failed_sync_of_prune,
+         test_passwd]
 
 
 def main():
