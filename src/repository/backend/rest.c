@@ -385,7 +385,7 @@ static bool
 is_stored(const KvssHttpRequest *request, gpointer data)
 {
     const Storing *storing = data;
-    uint64_t size;
+    uint64_t size = 0;
 
     return rest_size(storing->backend, storing->type, storing->name, &size, NULL)
         && size == storing->length;
