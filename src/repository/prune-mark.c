@@ -97,6 +97,17 @@ is_left_out(const KvssPrune *prune, const char *id)
         && g_strv_contains(prune->options->without, id);
 }
 
+/* Who only looks passes over index files that cannot be read; what they name would look unknown. */
+static bool
+check_index(KvssPrune *prune, GError **error)
+{
+    g_autofree char *damage = kvss_index_damage(prune->repository->index);
+
+    return !damage
+        || kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT, "%s; " REFUSED,
+                      damage);
+}
+
 static bool
 mark_snapshots(KvssPrune *prune, GError **error)
 {
@@ -105,12 +116,14 @@ mark_snapshots(KvssPrune *prune, GError **error)
 
     if (!snapshots) {
         if (error && *error && (*error)->domain == KVSS_REPOSITORY_ERROR)
-            g_prefix_error(error, "nothing was removed ('kvss forget' with the whole id removes a "
-                           "backup that is damaged): ");
+            g_prefix_error(error, "nothing was removed ('kvss forget' with its id drops a backup "
+                           "that is damaged): ");
         return false;
     }
     /* Before the snapshots' blobs are looked for: whoever sees a snapshot finds all of its blobs. */
     if (!kvss_index_load(prune->repository->index, NULL, error))
+        return false;
+    if (!check_index(prune, error))
         return false;
     prune->table = kvss_index_table_of(prune->repository->index);
     prune->needed = g_malloc0(prune->table->n_entries / 8 + 1);

@@ -192,13 +192,6 @@ load(Forget *forget, GError **error)
 
 /* ---- by name ---- */
 
-static bool
-is_whole_id(const char *word)
-{
-    return strlen(word) == KVSS_ID_HEX_LENGTH
-        && strspn(word, "0123456789abcdef") == KVSS_ID_HEX_LENGTH;
-}
-
 /* The ids that begin with @word, of sets that can be read and of those that cannot. */
 static GPtrArray *
 ids_with_prefix(const Forget *forget, const char *word)
@@ -223,6 +216,9 @@ name_one(Forget *forget, const char *given, GError **error)
     g_autofree char *word = g_ascii_strdown(given, -1);
     g_autoptr(GPtrArray) found = NULL;
 
+    if (strcmp(word, "latest") == 0 && forget->damaged->len > 0)
+        return kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_AMBIGUOUS,
+                          "one backup cannot be read and may be the latest: name one by its id");
     if (strcmp(word, "latest") == 0 && forget->entries->len > 0) {
         const KvssRetentionBackup *latest
             = g_ptr_array_index(forget->entries, forget->entries->len - 1);
@@ -242,54 +238,16 @@ name_one(Forget *forget, const char *given, GError **error)
     return true;
 }
 
-/*
- * A snapshot that cannot be read keeps all of them from being listed, and must
- * not be in the way of its own removal: named by its whole id it goes first.
- */
-static bool
-drop_unreadable(Forget *forget, const char *word, bool *out_dropped, GError **error)
-{
-    g_autoptr(GError) trouble = NULL;
-    g_autoptr(KvssSnapshot) snapshot
-        = kvss_repository_find_snapshot(forget->repository, word, &trouble);
-
-    *out_dropped = false;
-    if (snapshot
-        || !g_error_matches(trouble, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT))
-        return true;
-    *out_dropped = true;
-    kvss_say("%s%s", forget->requester->options->dry_run ? "would be dropped: " : "dropped: ",
-             trouble->message);
-    return forget->requester->options->dry_run
-        || kvss_repository_remove_snapshot(forget->repository, word, error);
-}
-
 static bool
 load_named(Forget *forget, GError **error)
 {
     const char *const *words = kvss_options_list(forget->requester->options->words);
-    g_autoptr(GPtrArray) left = g_ptr_array_new();
 
     forget->named = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    for (; *words; words++) {
-        bool dropped = false;
-
-        if (is_whole_id(*words) && !drop_unreadable(forget, *words, &dropped, error))
-            return false;
-        if (!dropped)
-            g_ptr_array_add(left, (gpointer) *words);
-    }
-    /* In a dry run it is still in the way, and there was nothing else to say. */
-    if (left->len == 0) {
-        forget->backups = g_ptr_array_new();
-        forget->entries = g_ptr_array_new();
-        forget->damaged = g_ptr_array_new();
-        return true;
-    }
     if (!load(forget, error))
         return false;
-    for (guint i = 0; i < left->len; i++)
-        if (!name_one(forget, g_ptr_array_index(left, i), error))
+    for (; *words; words++)
+        if (!name_one(forget, *words, error))
             return false;
     return true;
 }

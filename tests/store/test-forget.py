@@ -87,6 +87,7 @@ class Forget(cases.Case):
         said = self.kvss_json('forget', '--keep-last', '1', code=DAMAGED)
         self.assertEqual(said['unreadable'], [bad])
         self.assertEqual(self.ids(), sorted([ids[1], bad]))
+        self.assertIn('may be the latest', self.kvss_fails(FAILED, 'forget', 'latest'))
         self.kvss('forget', bad[:8])
         self.assertEqual(self.ids(), [ids[1]])
 
