@@ -11,7 +11,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from faultproxy import FaultProxy  # noqa: E402
+from rclone import Rclone  # noqa: E402
 
 TOOL, KVSS = (os.path.abspath(path) for path in sys.argv[1:3])
 PASSWORD = 'correct horse'
@@ -31,33 +31,6 @@ CA_NAMES = ('KVSS_CA_FILE', 'RESTIC_CACERT', 'CURL_CA_BUNDLE', 'SSL_CERT_FILE')
 def noise(seed, length):
     r = random.Random(seed)
     return b''.join(r.randbytes(min(length - at, 16 << 20)) for at in range(0, length, 16 << 20))
-
-
-class Rclone:
-    """A REST server on a folder."""
-
-    def __init__(self, folder, *options, scheme='http'):
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            self.port = probe.getsockname()[1]
-        self.url = '%s://127.0.0.1:%d' % (scheme, self.port)
-        self.process = subprocess.Popen(
-            ['rclone', 'serve', 'restic', '--addr', '127.0.0.1:%d' % self.port, *options, folder],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=dict(os.environ, RCLONE_CONFIG='/dev/null'))
-        end = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(('127.0.0.1', self.port), timeout=1).close()
-                return
-            except OSError:
-                if time.monotonic() > end or self.process.poll() is not None:
-                    raise
-                time.sleep(0.05)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 @unittest.skipUnless(shutil.which('rclone'), 'needs rclone')
