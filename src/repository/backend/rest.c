@@ -12,8 +12,7 @@
  *
  * Source: restic's documentation, "REST Backend".
  */
-#include "repository/backend/http.h"
-#include "repository/backend/uploads.h"
+#include "repository/backend/remote.h"
 #include "repository/id.h"
 #include "repository/json.h"
 
@@ -26,16 +25,10 @@
 #define LISTING_MAX ((size_t) 512 << 20)
 #define PASSWORD_MAX 4096
 
-static const char *const type_paths[KVSS_FILE_N_TYPES] = {
-    [KVSS_FILE_CONFIG] = "config",      [KVSS_FILE_KEY] = "keys/",    [KVSS_FILE_LOCK] = "locks/",
-    [KVSS_FILE_SNAPSHOT] = "snapshots/", [KVSS_FILE_INDEX] = "index/", [KVSS_FILE_DATA] = "data/",
-};
-
 typedef struct {
     KvssRemoteBackend remote;
     KvssHttp *http;
     char *path;              /* of the repository on the server, "/" at both ends */
-    GPtrArray *new_keys;     /* created, and no config yet: names of what is removed when freed; else NULL */
 } RestBackend;
 
 /* ---- the location ---- */
@@ -174,9 +167,10 @@ place_add_credentials(RestPlace *place, GError **error)
 /* ---- requests ---- */
 
 static char *
-file_url(RestBackend *self, KvssFileType type, const char *name)
+file_path(KvssRemoteBackend *remote, KvssFileType type, const char *name)
 {
-    return g_strconcat(self->path, type_paths[type], type == KVSS_FILE_CONFIG ? "" : name, NULL);
+    return g_strconcat(((RestBackend *) remote)->path, kvss_remote_type_path(type),
+                       type == KVSS_FILE_CONFIG ? "" : name, NULL);
 }
 
 /* Is @answer what was wanted? All refusals have their words here. */
@@ -207,62 +201,11 @@ check_answer(const KvssHttpRequest *request, const KvssHttpAnswer *answer, GErro
 }
 
 static bool
-send_request(RestBackend *self, const KvssHttpRequest *request, KvssHttpAnswer *answer,
+send_request(KvssRemoteBackend *remote, const KvssHttpRequest *request, KvssHttpAnswer *answer,
              GError **error)
 {
-    return kvss_http_send(self->http, request, answer, error)
+    return kvss_http_send(((RestBackend *) remote)->http, request, answer, error)
         && check_answer(request, answer, error);
-}
-
-static bool
-rest_size(KvssBackend *backend, KvssFileType type, const char *name, uint64_t *out_size,
-          GError **error)
-{
-    RestBackend *self = (RestBackend *) backend;
-    g_autofree char *path = file_url(self, type, name);
-    g_auto(KvssHttpAnswer) answer = { 0 };
-    KvssHttpRequest request = { .method = "HEAD", .path = path };
-
-    if (!send_request(self, &request, &answer, error))
-        return false;
-    if (answer.content_length == G_MAXUINT64)
-        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
-                          "the server does not tell the size of %s", path);
-    *out_size = answer.content_length;
-    return true;
-}
-
-static bool
-rest_read(KvssBackend *backend, KvssFileType type, const char *name, uint64_t offset,
-          void *buffer, size_t length, GError **error)
-{
-    RestBackend *self = (RestBackend *) backend;
-    g_autofree char *path = file_url(self, type, name);
-    g_auto(KvssHttpAnswer) answer = { 0 };
-    KvssHttpRequest request = {
-        .method = "GET", .path = path, .into = buffer, .into_length = length, .offset = offset,
-    };
-
-    if (length == 0)
-        return true;
-    if (!send_request(self, &request, &answer, error))
-        return false;
-    return answer.status == 206 || kvss_http_throw(&request, &answer, error);
-}
-
-static bool
-rest_read_all(KvssBackend *backend, KvssFileType type, const char *name, size_t max_length,
-              GBytes **out_bytes, GError **error)
-{
-    RestBackend *self = (RestBackend *) backend;
-    g_autofree char *path = file_url(self, type, name);
-    g_auto(KvssHttpAnswer) answer = { 0 };
-    KvssHttpRequest request = { .method = "GET", .path = path, .max_answer = max_length };
-
-    if (!send_request(self, &request, &answer, error))
-        return false;
-    *out_bytes = g_steal_pointer(&answer.body);
-    return true;
 }
 
 /* ---- listings ---- */
@@ -337,7 +280,7 @@ ask_sizes(KvssBackend *backend, KvssFileType type, GArray *files, guint from, GE
         char hex[KVSS_ID_HEX_LENGTH + 1];
 
         kvss_id_to_hex(file->id, hex);
-        if (!rest_size(backend, type, hex, &file->size, error))
+        if (!kvss_remote_size(backend, type, hex, &file->size, error))
             return false;
     }
     return true;
@@ -348,7 +291,7 @@ rest_list(KvssBackend *backend, KvssFileType type, GArray *out_files, GError **e
 {
     static const char *const headers[] = { "Accept: " TYPE_V2, NULL };
     RestBackend *self = (RestBackend *) backend;
-    g_autofree char *path = g_strconcat(self->path, type_paths[type], NULL);
+    g_autofree char *path = g_strconcat(self->path, kvss_remote_type_path(type), NULL);
     g_auto(KvssHttpAnswer) answer = { 0 };
     KvssHttpRequest request = {
         .method = "GET", .path = path, .headers = headers, .max_answer = LISTING_MAX,
@@ -387,7 +330,7 @@ is_stored(const KvssHttpRequest *request, gpointer data)
     const Storing *storing = data;
     uint64_t size = 0;
 
-    return rest_size(storing->backend, storing->type, storing->name, &size, NULL)
+    return kvss_remote_size(storing->backend, storing->type, storing->name, &size, NULL)
         && size == storing->length;
 }
 
@@ -397,7 +340,7 @@ rest_put(KvssBackend *backend, KvssFileType type, const char *name, const void *
          size_t length, GError **error)
 {
     RestBackend *self = (RestBackend *) backend;
-    g_autofree char *path = file_url(self, type, name);
+    g_autofree char *path = file_path(&self->remote, type, name);
     g_auto(KvssHttpAnswer) answer = { 0 };
     Storing storing = { backend, type, name, length };
     KvssHttpRequest request = {
@@ -405,8 +348,7 @@ rest_put(KvssBackend *backend, KvssFileType type, const char *name, const void *
         .was_done = is_stored, .data = &storing,
     };
 
-    if (self->new_keys && type == KVSS_FILE_KEY)
-        g_ptr_array_add(self->new_keys, g_strdup(name));
+    kvss_remote_note_put(&self->remote, type, name);
     if (!kvss_http_send(self->http, &request, &answer, error))
         return false;
     if (answer.status == 403 && type != KVSS_FILE_CONFIG && is_stored(&request, &storing))
@@ -414,7 +356,7 @@ rest_put(KvssBackend *backend, KvssFileType type, const char *name, const void *
     if (!check_answer(&request, &answer, error))
         return false;
     if (type == KVSS_FILE_CONFIG)
-        g_clear_pointer(&self->new_keys, g_ptr_array_unref);
+        kvss_remote_end_creation(&self->remote);
     return true;
 }
 
@@ -422,7 +364,7 @@ static bool
 rest_remove(KvssBackend *backend, KvssFileType type, const char *name, GError **error)
 {
     RestBackend *self = (RestBackend *) backend;
-    g_autofree char *path = file_url(self, type, name);
+    g_autofree char *path = file_path(&self->remote, type, name);
     g_auto(KvssHttpAnswer) answer = { 0 };
     KvssHttpRequest request = { .method = "DELETE", .path = path };
 
@@ -444,13 +386,9 @@ rest_free(KvssBackend *backend)
 {
     RestBackend *self = (RestBackend *) backend;
 
-    kvss_uploads_free(self->remote.uploads);
-    for (guint i = 0; self->new_keys && i < self->new_keys->len; i++)
-        (void) rest_remove(backend, KVSS_FILE_KEY, g_ptr_array_index(self->new_keys, i), NULL);
-    g_clear_pointer(&self->new_keys, g_ptr_array_unref);
+    kvss_remote_clear(&self->remote);
     kvss_http_free(self->http);
     g_free(self->path);
-    g_free(backend->location);
     g_free(self);
 }
 
@@ -458,9 +396,9 @@ static const KvssBackendOps rest_ops = {
     .name = "rest",
     .is_remote = true,
     .list = rest_list,
-    .size = rest_size,
-    .read = rest_read,
-    .read_all = rest_read_all,
+    .size = kvss_remote_size,
+    .read = kvss_remote_read,
+    .read_all = kvss_remote_read_all,
     .put = rest_put,
     .remove = rest_remove,
     .spool_new = kvss_remote_spool_new,
@@ -470,6 +408,8 @@ static const KvssBackendOps rest_ops = {
     .sync = kvss_remote_sync,
     .free = rest_free,
 };
+
+static const KvssRemoteOps rest_server = { .file_path = file_path, .send = send_request };
 
 static RestBackend *
 rest_new(const char *location, GError **error)
@@ -485,44 +425,21 @@ rest_new(const char *location, GError **error)
     if (!http)
         return NULL;
     self = g_new0(RestBackend, 1);
-    self->remote.backend.ops = &rest_ops;
-    self->remote.backend.location = g_steal_pointer(&place.shown);
-    self->remote.uploads = kvss_uploads_new(&self->remote.backend);
+    kvss_remote_init(&self->remote, &rest_ops, &rest_server, place.shown);
     self->http = g_steal_pointer(&http);
     self->path = g_steal_pointer(&place.path);
     return self;
-}
-
-/* Is there a config? What cannot be looked at cannot be opened: MISSING, with the reason. */
-static bool
-look_for_config(RestBackend *self, bool *out_there, GError **error)
-{
-    KvssBackend *backend = &self->remote.backend;
-    g_autoptr(GError) why = NULL;
-    uint64_t size;
-
-    *out_there = rest_size(backend, KVSS_FILE_CONFIG, "", &size, &why);
-    if (*out_there || g_error_matches(why, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
-        return true;
-    return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING,
-                      "repository %s: %s", backend->location, why->message);
 }
 
 KvssBackend *
 kvss_backend_open_rest(const char *location, GError **error)
 {
     RestBackend *self = rest_new(location, error);
-    bool there;
 
     if (!self)
         return NULL;
-    if (look_for_config(self, &there, error)) {
-        if (there)
-            return &self->remote.backend;
-        kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING,
-                   "%s is not a repository: it has no config file",
-                   self->remote.backend.location);
-    }
+    if (kvss_remote_check_there(&self->remote, error))
+        return &self->remote.backend;
     rest_free(&self->remote.backend);
     return NULL;
 }
@@ -533,14 +450,10 @@ make_place(RestBackend *self, GError **error)
     g_autofree char *path = g_strconcat(self->path, "?create=true", NULL);
     g_auto(KvssHttpAnswer) answer = { 0 };
     KvssHttpRequest request = { .method = "POST", .path = path };
-    bool there;
 
-    if (!look_for_config(self, &there, error))
+    if (!kvss_remote_check_absent(&self->remote, error))
         return false;
-    if (there)
-        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_EXISTS,
-                          "%s is a repository already", self->remote.backend.location);
-    if (send_request(self, &request, &answer, error))
+    if (send_request(&self->remote, &request, &answer, error))
         return true;
     g_prefix_error(error, "repository %s: ", self->remote.backend.location);
     return false;
@@ -554,7 +467,7 @@ kvss_backend_create_rest(const char *location, GError **error)
     if (!self)
         return NULL;
     if (make_place(self, error)) {
-        self->new_keys = g_ptr_array_new_with_free_func(g_free);
+        kvss_remote_begin_creation(&self->remote);
         return &self->remote.backend;
     }
     rest_free(&self->remote.backend);

@@ -11,10 +11,10 @@
  * with a condition ("if nobody has") where the server keeps it.
  */
 #include "repository/backend/read-ahead.h"
+#include "repository/backend/remote.h"
 #include "repository/backend/s3-listing.h"
 #include "repository/backend/s3-server.h"
 #include "repository/backend/s3-sign.h"
-#include "repository/backend/uploads.h"
 #include "repository/id.h"
 
 #include <string.h>
@@ -27,72 +27,47 @@
 /* Without conditions: how long another's overwriting of a config is waited for. */
 #define SETTLE_US (2 * G_USEC_PER_SEC)
 
-static const char *const type_keys[KVSS_FILE_N_TYPES] = {
-    [KVSS_FILE_CONFIG] = "config",       [KVSS_FILE_KEY] = "keys/",    [KVSS_FILE_LOCK] = "locks/",
-    [KVSS_FILE_SNAPSHOT] = "snapshots/", [KVSS_FILE_INDEX] = "index/", [KVSS_FILE_DATA] = "data/",
-};
-
 typedef struct {
     KvssRemoteBackend remote;
     KvssS3Server *server;
     KvssReadAhead *ahead;
-    GPtrArray *new_keys;    /* created, and no config yet: names of what is removed when freed; else NULL */
     bool has_conditions;    /* created: the server keeps If-None-Match */
 } S3Backend;
 
-/* The path of a request for a file. */
+/* KvssRemoteOps */
 static char *
-file_path(S3Backend *self, KvssFileType type, const char *name)
+file_path(KvssRemoteBackend *remote, KvssFileType type, const char *name)
 {
+    const char *folder = kvss_remote_type_path(type);
     g_autofree char *key = NULL;
 
     if (type == KVSS_FILE_CONFIG)
-        key = g_strdup(type_keys[type]);
+        key = g_strdup(folder);
     else if (type == KVSS_FILE_DATA)
-        key = g_strdup_printf("%s%.2s/%s", type_keys[type], name, name);
+        key = g_strdup_printf("%s%.2s/%s", folder, name, name);
     else
-        key = g_strconcat(type_keys[type], name, NULL);
-    return kvss_s3_server_path(self->server, key, NULL);
+        key = g_strconcat(folder, name, NULL);
+    return kvss_s3_server_path(((S3Backend *) remote)->server, key, NULL);
+}
+
+static bool
+send_request(KvssRemoteBackend *remote, const KvssHttpRequest *request, KvssHttpAnswer *answer,
+             GError **error)
+{
+    return kvss_s3_server_send(((S3Backend *) remote)->server, request, answer, error);
 }
 
 /* ---- reading ---- */
-
-static bool
-s3_size(KvssBackend *backend, KvssFileType type, const char *name, uint64_t *out_size,
-        GError **error)
-{
-    S3Backend *self = (S3Backend *) backend;
-    g_autofree char *path = file_path(self, type, name);
-    g_auto(KvssHttpAnswer) answer = { 0 };
-    KvssHttpRequest request = { .method = "HEAD", .path = path };
-
-    if (!kvss_s3_server_send(self->server, &request, &answer, error))
-        return false;
-    if (answer.content_length == G_MAXUINT64)
-        return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
-                          "the server does not tell the size of %s", path);
-    *out_size = answer.content_length;
-    return true;
-}
 
 static bool
 s3_read(KvssBackend *backend, KvssFileType type, const char *name, uint64_t offset, void *buffer,
         size_t length, GError **error)
 {
     S3Backend *self = (S3Backend *) backend;
-    g_autofree char *path = file_path(self, type, name);
-    g_auto(KvssHttpAnswer) answer = { 0 };
-    KvssHttpRequest request = {
-        .method = "GET", .path = path, .into = buffer, .into_length = length, .offset = offset,
-    };
 
-    if (length == 0
-        || (type == KVSS_FILE_DATA
-            && kvss_read_ahead_serve(self->ahead, name, offset, buffer, length)))
-        return true;
-    if (!kvss_s3_server_send(self->server, &request, &answer, error))
-        return false;
-    return answer.status == 206 || kvss_http_throw(&request, &answer, error);
+    return (type == KVSS_FILE_DATA && length > 0
+            && kvss_read_ahead_serve(self->ahead, name, offset, buffer, length))
+        || kvss_remote_read(backend, type, name, offset, buffer, length, error);
 }
 
 /* KvssReadAheadFetch: a range of which only the beginning need be there. */
@@ -101,7 +76,7 @@ s3_fetch(KvssBackend *backend, const char *name, uint64_t offset, size_t max_len
          GError **error)
 {
     S3Backend *self = (S3Backend *) backend;
-    g_autofree char *path = file_path(self, KVSS_FILE_DATA, name);
+    g_autofree char *path = file_path(&self->remote, KVSS_FILE_DATA, name);
     g_autofree char *range
         = g_strdup_printf("range: bytes=%" G_GUINT64_FORMAT "-%" G_GUINT64_FORMAT, offset,
                           offset + max_length - 1);
@@ -120,21 +95,6 @@ s3_fetch(KvssBackend *backend, const char *name, uint64_t offset, size_t max_len
         return g_steal_pointer(&answer.body);
     kvss_http_throw(&request, &answer, error);
     return NULL;
-}
-
-static bool
-s3_read_all(KvssBackend *backend, KvssFileType type, const char *name, size_t max_length,
-            GBytes **out_bytes, GError **error)
-{
-    S3Backend *self = (S3Backend *) backend;
-    g_autofree char *path = file_path(self, type, name);
-    g_auto(KvssHttpAnswer) answer = { 0 };
-    KvssHttpRequest request = { .method = "GET", .path = path, .max_answer = max_length };
-
-    if (!kvss_s3_server_send(self->server, &request, &answer, error))
-        return false;
-    *out_bytes = g_steal_pointer(&answer.body);
-    return true;
 }
 
 /* ---- listings ---- */
@@ -205,7 +165,7 @@ s3_list(KvssBackend *backend, KvssFileType type, GArray *out_files, GError **err
 {
     S3Backend *self = (S3Backend *) backend;
     g_autofree char *prefix
-        = g_strconcat(kvss_s3_server_prefix(self->server), type_keys[type], NULL);
+        = g_strconcat(kvss_s3_server_prefix(self->server), kvss_remote_type_path(type), NULL);
     g_autofree char *token = NULL;
 
     do {
@@ -264,7 +224,7 @@ config_is(S3Backend *self, const void *data, size_t length)
 {
     g_autoptr(GBytes) there = NULL;
 
-    return s3_read_all(&self->remote.backend, KVSS_FILE_CONFIG, "", length, &there, NULL)
+    return kvss_remote_read_all(&self->remote.backend, KVSS_FILE_CONFIG, "", length, &there, NULL)
         && g_bytes_get_size(there) == length
         && memcmp(g_bytes_get_data(there, NULL), data, length) == 0;
 }
@@ -306,20 +266,18 @@ s3_put(KvssBackend *backend, KvssFileType type, const char *name, const void *da
        GError **error)
 {
     S3Backend *self = (S3Backend *) backend;
-    g_autofree char *path = file_path(self, type, name);
+    g_autofree char *path = file_path(&self->remote, type, name);
     char hash[KVSS_S3_HASH_LENGTH];
 
-    if (type != KVSS_FILE_CONFIG) {
-        if (self->new_keys && type == KVSS_FILE_KEY)
-            g_ptr_array_add(self->new_keys, g_strdup(name));
+    kvss_remote_note_put(&self->remote, type, name);
+    if (type != KVSS_FILE_CONFIG)
         return put_object(self, path, data, length, name, NULL, error);
-    }
     kvss_s3_hash(data, length, hash);
-    if (!self->new_keys)
+    if (!self->remote.new_keys)
         return put_object(self, path, data, length, hash, NULL, error);
     if (!put_config(self, path, data, length, hash, error))
         return false;
-    g_clear_pointer(&self->new_keys, g_ptr_array_unref);
+    kvss_remote_end_creation(&self->remote);
     return true;
 }
 
@@ -328,7 +286,7 @@ static bool
 s3_remove(KvssBackend *backend, KvssFileType type, const char *name, GError **error)
 {
     S3Backend *self = (S3Backend *) backend;
-    g_autofree char *path = file_path(self, type, name);
+    g_autofree char *path = file_path(&self->remote, type, name);
     g_auto(KvssHttpAnswer) answer = { 0 };
     KvssHttpRequest request = { .method = "DELETE", .path = path };
 
@@ -349,13 +307,9 @@ s3_free(KvssBackend *backend)
 {
     S3Backend *self = (S3Backend *) backend;
 
-    kvss_uploads_free(self->remote.uploads);
     kvss_read_ahead_free(self->ahead);
-    for (guint i = 0; self->new_keys && i < self->new_keys->len; i++)
-        (void) !s3_remove(backend, KVSS_FILE_KEY, g_ptr_array_index(self->new_keys, i), NULL);
-    g_clear_pointer(&self->new_keys, g_ptr_array_unref);
+    kvss_remote_clear(&self->remote);
     kvss_s3_server_free(self->server);
-    g_free(backend->location);
     g_free(self);
 }
 
@@ -363,9 +317,9 @@ static const KvssBackendOps s3_ops = {
     .name = "s3",
     .is_remote = true,
     .list = s3_list,
-    .size = s3_size,
+    .size = kvss_remote_size,
     .read = s3_read,
-    .read_all = s3_read_all,
+    .read_all = kvss_remote_read_all,
     .put = s3_put,
     .remove = s3_remove,
     .spool_new = kvss_remote_spool_new,
@@ -377,6 +331,8 @@ static const KvssBackendOps s3_ops = {
     .free = s3_free,
 };
 
+static const KvssRemoteOps s3_remote = { .file_path = file_path, .send = send_request };
+
 /* A location with a key in it was refused before it could be shown. */
 static S3Backend *
 s3_new(const char *location, GError **error)
@@ -387,43 +343,21 @@ s3_new(const char *location, GError **error)
     if (!server)
         return NULL;
     self = g_new0(S3Backend, 1);
-    self->remote.backend.ops = &s3_ops;
-    self->remote.backend.location = g_strdup(location);
-    self->remote.uploads = kvss_uploads_new(&self->remote.backend);
+    kvss_remote_init(&self->remote, &s3_ops, &s3_remote, location);
     self->ahead = kvss_read_ahead_new(&self->remote.backend, s3_fetch);
     self->server = g_steal_pointer(&server);
     return self;
-}
-
-/* Is there a config? What cannot be looked at cannot be opened: MISSING, with the reason. */
-static bool
-look_for_config(S3Backend *self, bool *out_there, GError **error)
-{
-    KvssBackend *backend = &self->remote.backend;
-    g_autoptr(GError) why = NULL;
-    uint64_t size;
-
-    *out_there = s3_size(backend, KVSS_FILE_CONFIG, "", &size, &why);
-    if (*out_there || g_error_matches(why, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
-        return true;
-    return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING,
-                      "repository %s: %s", backend->location, why->message);
 }
 
 KvssBackend *
 kvss_backend_open_s3(const char *location, GError **error)
 {
     S3Backend *self = s3_new(location, error);
-    bool there;
 
     if (!self)
         return NULL;
-    if (look_for_config(self, &there, error)) {
-        if (there)
-            return &self->remote.backend;
-        kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_MISSING,
-                   "%s is not a repository: it has no config file", location);
-    }
+    if (kvss_remote_check_there(&self->remote, error))
+        return &self->remote.backend;
     s3_free(&self->remote.backend);
     return NULL;
 }
@@ -434,14 +368,9 @@ check_unused(S3Backend *self, GError **error)
 {
     const char *prefix = kvss_s3_server_prefix(self->server);
     g_auto(KvssS3Listing) page = { 0 };
-    bool there;
 
-    if (!look_for_config(self, &there, error))
-        return false;
-    if (there)
-        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_EXISTS,
-                          "%s is a repository already", self->remote.backend.location);
-    if (!list_page(self, prefix, NULL, 2, &page, error))
+    if (!kvss_remote_check_absent(&self->remote, error)
+        || !list_page(self, prefix, NULL, 2, &page, error))
         return false;
     for (guint i = 0; i < page.objects->len; i++) {
         const char *key = g_array_index(page.objects, KvssS3Object, i).key;
@@ -488,7 +417,7 @@ kvss_backend_create_s3(const char *location, GError **error)
     if (!self)
         return NULL;
     if (check_unused(self, error) && probe_conditions(self, error)) {
-        self->new_keys = g_ptr_array_new_with_free_func(g_free);
+        kvss_remote_begin_creation(&self->remote);
         return &self->remote.backend;
     }
     s3_free(&self->remote.backend);

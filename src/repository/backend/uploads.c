@@ -1,7 +1,7 @@
 /*
  * uploads.c - packs on their way to a server
  */
-#include "repository/backend/uploads.h"
+#include "repository/backend/remote.h"
 
 #include <errno.h>
 #include <string.h>

@@ -9,19 +9,14 @@
  * waits: memory is bounded, and so is the pace. A transfer that failed is final
  * for the object: every later store and sync gives its error.
  *
- * A backend embeds KvssRemoteBackend as its first member and names these
- * functions in its KvssBackendOps; the packs are sent by its own put().
+ * A KvssRemoteBackend (remote.h) names these functions in its KvssBackendOps; the
+ * packs are sent by its own put().
  */
 #pragma once
 
 #include "repository/backend/backend.h"
 
 typedef struct KvssUploads KvssUploads;
-
-typedef struct {
-    KvssBackend backend;   /* first: this is one */
-    KvssUploads *uploads;
-} KvssRemoteBackend;
 
 /**
  * kvss_uploads_new:
