@@ -12,6 +12,7 @@ import specification
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LOG = TOP + "/build/check.log"
+MAX_DETAILS, MAX_DETAIL_LINES, MAX_DETAIL_SIZE = 4, 40, 4000
 
 
 class Count:
@@ -19,12 +20,18 @@ class Count:
         self.passed = self.failed = 0
         self.skipped = []
         self.failures = []
+        self.details = []               # (name, the end of what it printed), where only a log would have it
         self.names = {"passed": set(), "failed": set(), "skipped": set()}   # by the tests' own names
 
     def fail(self, name, text):
         self.failed += 1
         self.failures.append(name)
         print("  failed: %s: %s" % (name, text), flush=True)
+
+    def explain(self, name, text):
+        """A machine that runs this and is gone afterwards leaves no log to read."""
+        lines = text.rstrip().splitlines()
+        self.details.append((name, "\n".join(lines[-MAX_DETAIL_LINES:])[-MAX_DETAIL_SIZE:]))
 
 
 def count_meson_test(test, count):
@@ -49,6 +56,8 @@ def count_meson_test(test, count):
             count.skipped.append("%s: the test says so" % name)
     elif count.failed == before:
         count.fail(name, "%s (build/meson-logs/testlog.txt)" % result)
+    if count.failed > before:
+        count.explain(name, "\n".join(test.get(stream) or "" for stream in ("stdout", "stderr")))
 
 
 def meson_tests(count, *options):
@@ -105,6 +114,7 @@ def vm_tests(count, sweep):
                 else:
                     count.failed += 1
                     count.failures.append(answer["test"])
+                    count.explain(answer["test"], answer["text"])
                     log.write("\n%s\n%s\n" % (answer["test"], answer["text"]))
     if rc != 0 and count.failed == before:
         count.fail("tests/vm/run", "exit %d (build/vm-tests.log)" % rc)
@@ -147,6 +157,8 @@ def main():
         print("Skipped:")
         for reason in count.skipped:
             print("  " + reason)
+    for name, text in count.details[:MAX_DETAILS]:
+        print("\nThe end of what %s said:\n%s\n" % (name, text))
     if count.failures:
         print("Failed (build/check.log has the details):")
         for name in count.failures:
