@@ -16,8 +16,8 @@
  * KVSS_TEST_RECORD_FAIL=N: the N-th fsync below FOLDER in a process (from 0) fails with EIO, and
  * as a kernel does it, no later one of that file or folder tells again.
  * KVSS_TEST_RECORD_STALL=NAME:MS[:N]: each fsync (or only the N-th, from 0) of what is called NAME
- * (a path's end) waits so long, with the lock open: others see what is not durable yet. Then the
- * file LOG.stalled is there.
+ * (a path's end) waits so long, or until there is a file LOG.go, with the lock open: others see what
+ * is not durable yet. Then the file LOG.stalled is there.
  *
  * What is not wrapped here (mappings, copy_file_range, ...) is missing in the log: whoever uses it
  * compares the end of the replay with the folder.
@@ -345,6 +345,16 @@ tell_stall(void)
 }
 
 static void
+wait_for_go(long ms)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s.go", getenv("KVSS_TEST_RECORD"));
+    for (; ms > 0 && access(path, F_OK) != 0; ms -= 20)
+        nanosleep(&(struct timespec) { 0, (ms < 20 ? ms : 20) * 1000000 }, NULL);
+}
+
+static void
 stall(const char *path)
 {
     const char *wish = getenv("KVSS_TEST_RECORD_STALL");
@@ -361,7 +371,7 @@ stall(const char *path)
     if (fields == 3 && number != only)
         return;
     tell_stall();
-    nanosleep(&(struct timespec) { ms / 1000, ms % 1000 * 1000000 }, NULL);
+    wait_for_go(ms);
 }
 
 static bool

@@ -38,16 +38,24 @@ class Locks(unittest.TestCase):
     def locks(self):
         return [name for name in os.listdir(self.repository + "/locks")]
 
-    def start_slow(self, **options):
-        """A kvss that holds its lock for some seconds: each sync of the folder of locks takes three."""
-        env = dict(self.env, LD_PRELOAD=RECORD, KVSS_TEST_RECORD=self.dir + "/log", KVSS_TEST_RECORD_ROOT=self.dir,
-                   KVSS_TEST_RECORD_STALL="/repository/locks:3000")
-        process = subprocess.Popen([KVSS, "verify"], env=env, stderr=subprocess.STDOUT, **options)
-        self.addCleanup(process.kill)
+    def slow(self):
+        """The environment of a kvss that stands still with its lock taken until let_go()."""
+        return dict(self.env, LD_PRELOAD=RECORD, KVSS_TEST_RECORD=self.dir + "/log", KVSS_TEST_RECORD_ROOT=self.dir,
+                    KVSS_TEST_RECORD_STALL="/repository/locks:60000")
+
+    def let_go(self):
+        open(self.dir + "/log.go", "w").close()
+
+    def wait_for_lock(self):
         limit = time.monotonic() + 30
         while not self.locks() and time.monotonic() < limit:
             time.sleep(0.05)
         self.assertEqual(len(self.locks()), 1)
+
+    def start_slow(self, **options):
+        process = subprocess.Popen([KVSS, "verify"], env=self.slow(), stderr=subprocess.STDOUT, **options)
+        self.addCleanup(process.kill)
+        self.wait_for_lock()
         return process
 
     @unittest.skipUnless(shutil.which("restic"), "restic is not installed")
@@ -56,6 +64,7 @@ class Locks(unittest.TestCase):
         process = self.start_slow(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         self.run_it("restic", "unlock")
         self.assertEqual(len(self.locks()), 1, "restic took it for dead")
+        self.let_go()
         said = process.communicate(timeout=60)[0]
         self.assertEqual(process.returncode, 0, said)
         self.assertEqual(self.locks(), [])
@@ -73,12 +82,11 @@ class Locks(unittest.TestCase):
         """A terminal that hangs up interrupts what runs on it."""
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execve(KVSS, [KVSS, "verify"], dict(self.env, LD_PRELOAD=RECORD, KVSS_TEST_RECORD=self.dir + "/log",
-                      KVSS_TEST_RECORD_ROOT=self.dir, KVSS_TEST_RECORD_STALL="/repository/locks:3000"))
-        limit = time.monotonic() + 30
-        while not self.locks() and time.monotonic() < limit:
-            time.sleep(0.05)
+            os.execve(KVSS, [KVSS, "verify"], self.slow())
+        self.wait_for_lock()
         os.close(terminal)
+        time.sleep(1)       # the kernel tells of it in its own time
+        self.let_go()
         status = os.waitpid(pid, 0)[1]
         self.assertEqual(os.waitstatus_to_exitcode(status), 130)
         self.assertEqual(self.locks(), [])
