@@ -328,6 +328,18 @@ struct KvssSink *kvss_upload_open_file(KvssUpload *upload, const char *path, uin
                                        uint32_t chunk_size, unsigned mode,
                                        KvssUploadStats *out_stats, GError **error);
 
+/**
+ * kvss_upload_use_base:
+ * @sink: from kvss_upload_open_file(); nothing was given to it yet
+ * @base: an earlier state of the same file, from kvss_repository_open_file() of the same
+ *   repository, which has proven that its chunks are there; not needed afterwards
+ *
+ * What did not change since can be kept (kvss_sink_keep()) as far as @sink's keep_end
+ * says: it costs neither reading nor hashing. False: they are cut differently, nothing
+ * can be kept.
+ */
+bool kvss_upload_use_base(struct KvssSink *sink, const struct KvssSource *base);
+
 /** A small file at once. */
 bool kvss_upload_add_bytes(KvssUpload *upload, const char *path, GBytes *bytes, unsigned mode,
                            GError **error) G_GNUC_WARN_UNUSED_RESULT;

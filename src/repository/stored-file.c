@@ -273,6 +273,22 @@ kvss_stored_file_chunk_length(const KvssSource *file)
 }
 
 bool
+kvss_stored_file_is_cut_by(const KvssSource *file, uint32_t length)
+{
+    const StoredFile *self = (const StoredFile *) file;
+
+    g_assert(file->ops == &stored_ops);
+    return self->n <= 1 ? file->size <= length : self->chunk_length == length;
+}
+
+const uint8_t *
+kvss_stored_file_ids(const KvssSource *file)
+{
+    g_assert(file->ops == &stored_ops);
+    return ((const StoredFile *) file)->ids;
+}
+
+bool
 kvss_stored_file_chunk_is(const KvssSource *file, uint64_t chunk, const void *bytes, size_t length)
 {
     const StoredFile *self = (const StoredFile *) file;

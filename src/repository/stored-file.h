@@ -16,6 +16,12 @@
  */
 uint32_t kvss_stored_file_chunk_length(const struct KvssSource *file);
 
+/** Is it what a sink with chunks of @length bytes would have made of the same content? */
+bool kvss_stored_file_is_cut_by(const struct KvssSource *file, uint32_t length);
+
+/** The ids of its chunks, KVSS_ID_LENGTH bytes each; as long as @file lives. */
+const uint8_t *kvss_stored_file_ids(const struct KvssSource *file);
+
 /**
  * kvss_stored_file_chunk_is:
  * @chunk: from 0; chunks are of one length

@@ -4,9 +4,14 @@
  * Every chunk of the file has its place in a list of ids. A place that stays
  * empty is a chunk of zeroes: such chunks are neither hashed nor stored one by
  * one, and a terabyte of them costs nothing until the list is written out.
+ *
+ * With a base, the list of an earlier file that was cut alike, a chunk can also be
+ * kept: its place is filled from there, and the file is as complete as any.
  */
+#include "repository/stored-file.h"
 #include "repository/upload.h"
 #include "stream/sink.h"
+#include "stream/source.h"
 
 #include <string.h>
 
@@ -26,6 +31,7 @@ typedef struct {
     unsigned mode;
     uint8_t *ids;               /* one a chunk, no_id where it is zeroes */
     size_t n;
+    uint8_t *base_ids;          /* (nullable) of the chunks that can be kept */
     KvssUploadStats *out_stats; /* (nullable) the caller's */
     GMutex lock;                /* guards stats */
     KvssUploadStats stats;
@@ -92,6 +98,20 @@ file_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
     return true;
 }
 
+static bool
+file_keep(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    UploadFile *self = (UploadFile *) sink;
+    size_t first = offset / sink->block;
+    size_t n = (length + sink->block - 1) / sink->block;
+    KvssUploadStats stats = { .chunks = n };
+
+    memcpy(self->ids + first * KVSS_ID_LENGTH, self->base_ids + first * KVSS_ID_LENGTH,
+           n * KVSS_ID_LENGTH);
+    add_stats(self, &stats);
+    return true;
+}
+
 /* Stores @length zeroes and puts their id into every empty place of [@first, @end). */
 static bool
 fill_zeroes(UploadFile *self, size_t first, size_t end, size_t length, GError **error)
@@ -147,6 +167,7 @@ file_free(KvssSink *sink)
 
     kvss_upload_count_open(self->upload, -1);
     g_mutex_clear(&self->lock);
+    g_free(self->base_ids);
     g_free(self->ids);
     g_free(self->path);
     g_free(self);
@@ -155,6 +176,7 @@ file_free(KvssSink *sink)
 static const KvssSinkOps file_ops = {
     .write = file_write,
     .zero = file_zero,
+    .keep = file_keep,
     .finish = file_finish,
     .free = file_free,
 };
@@ -183,6 +205,30 @@ kvss_upload_open_file(KvssUpload *upload, const char *path, uint64_t size, uint3
     g_mutex_init(&self->lock);
     kvss_upload_count_open(upload, 1);
     return &self->sink;
+}
+
+/* The last chunk of a file that grew or shrank has another length now. */
+static uint64_t
+keep_end(const KvssSink *sink, const KvssSource *base)
+{
+    uint64_t end = MIN(sink->size, base->size);
+
+    return sink->size == base->size ? end : end - end % sink->block;
+}
+
+bool
+kvss_upload_use_base(KvssSink *sink, const KvssSource *base)
+{
+    UploadFile *self = (UploadFile *) sink;
+    uint64_t end = keep_end(sink, base);
+    size_t n = end / sink->block + (end % sink->block != 0);
+
+    g_return_val_if_fail(sink->ops == &file_ops && !self->base_ids, false);
+    if (!kvss_stored_file_is_cut_by(base, sink->block))
+        return false;
+    self->base_ids = g_memdup2(kvss_stored_file_ids(base), n * KVSS_ID_LENGTH);
+    sink->keep_end = end;
+    return true;
 }
 
 bool

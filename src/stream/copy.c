@@ -3,8 +3,9 @@
  *
  * Each worker takes the next window of the disk under the lock. Where the
  * source is serial the read happens under that lock as well; the write always
- * happens outside it. Zero runs longer than a window are passed on whole, so
- * that a terabyte of nothing is a handful of calls.
+ * happens outside it. Runs of zeroes, and of what did not change, are passed on
+ * whole where they are longer than a window, so that a terabyte of nothing is a
+ * handful of calls.
  */
 #include "stream/copy.h"
 #include "stream/sink.h"
@@ -36,10 +37,12 @@ typedef struct {
     GMutex sink_lock; /* for a sink that is not parallel */
 } Copy;
 
-/** What one worker does next: bytes to read and write, or a run of zero blocks. */
+typedef enum { DATA, ZERO, KEEP } Kind;
+
+/** What one worker does next: bytes to read and write, or a run of blocks of another kind. */
 typedef struct {
     uint64_t offset, length;
-    bool zero;
+    Kind kind;
     GArray *extents; /* of the window, when there is data */
 } Task;
 
@@ -70,24 +73,40 @@ copy_know_extents(Copy *copy, GError **error)
     return true;
 }
 
-/* The run of zeroes at @offset, in whole blocks of the sink, or 0. */
+/* The run of extents of @kind, not data, at @offset, in whole blocks of the sink, or 0. */
 static uint64_t
-copy_zero_run(const Copy *copy, uint64_t offset)
+copy_run_of(const Copy *copy, uint64_t offset, Kind kind)
 {
+    uint64_t limit = kind == KEEP ? copy->sink->keep_end : copy->source->size;
     uint64_t end = offset;
+
+    if (offset >= limit)
+        return 0;
 
     for (guint i = 0; i < copy->extents->len; i++) {
         const KvssExtent *extent = &g_array_index(copy->extents, KvssExtent, i);
 
         if (extent->offset + extent->length <= end)
             continue;
-        if (!extent->zero)
+        if (kind == KEEP ? !extent->unchanged : !extent->zero)
             break;
         end = extent->offset + extent->length;
     }
+    end = MIN(end, limit);
     if (end < copy->source->size)
         end -= (end - offset) % copy->sink->block;
     return end - offset;
+}
+
+/* Of what kind the blocks at @offset are, and how many bytes of them there are if it is not data. */
+static Kind
+copy_kind_at(const Copy *copy, uint64_t offset, uint64_t *out_length)
+{
+    *out_length = copy_run_of(copy, offset, ZERO);
+    if (*out_length > 0)
+        return ZERO;
+    *out_length = copy_run_of(copy, offset, KEEP);
+    return *out_length > 0 ? KEEP : DATA;
 }
 
 /* Forgets the extents that lie wholly before copy->next. */
@@ -107,16 +126,29 @@ copy_drop_extents(Copy *copy)
         g_array_remove_range(copy->extents, 0, n);
 }
 
-/* Up to one window of blocks that are not all zero. */
+/* Up to one window of blocks that have to be read. */
 static uint64_t
 copy_data_run(const Copy *copy, uint64_t offset)
 {
     uint64_t end = MIN(offset + copy->window, copy->source->size);
-    uint64_t at = offset;
+    uint64_t at = offset, run;
 
-    while (at < end && (at == offset || copy_zero_run(copy, at) == 0))
+    while (at < end && (at == offset || copy_kind_at(copy, at, &run) == DATA))
         at += MIN(copy->sink->block, end - at);
     return at - offset;
+}
+
+static void
+task_take_extents(Task *task, const GArray *extents)
+{
+    g_array_set_size(task->extents, 0);
+    for (guint i = 0; i < extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(extents, KvssExtent, i);
+
+        if (extent->offset >= task->offset + task->length)
+            break;
+        g_array_append_val(task->extents, *extent);
+    }
 }
 
 /* Takes the next piece of work; false when there is none left. Called under the lock. */
@@ -130,12 +162,10 @@ copy_take(Copy *copy, Task *task, GError **error)
     if (!copy_know_extents(copy, error))
         return false;
 
-    task->length = copy_zero_run(copy, copy->next);
-    task->zero = task->length > 0;
-    if (!task->zero) {
+    task->kind = copy_kind_at(copy, copy->next, &task->length);
+    if (task->kind == DATA) {
         task->length = copy_data_run(copy, copy->next);
-        g_array_set_size(task->extents, 0);
-        g_array_append_vals(task->extents, copy->extents->data, copy->extents->len);
+        task_take_extents(task, copy->extents);
     }
     copy->next += task->length;
     copy_drop_extents(copy);
@@ -171,14 +201,27 @@ task_read(const Copy *copy, const Task *task, uint8_t *buffer, uint64_t *out_rea
 }
 
 static bool
+task_pass_on(Copy *copy, const Task *task, const uint8_t *buffer, GError **error)
+{
+    switch (task->kind) {
+    case ZERO:
+        return kvss_sink_zero(copy->sink, task->offset, task->length, error);
+    case KEEP:
+        return kvss_sink_keep(copy->sink, task->offset, task->length, error);
+    case DATA:
+        break;
+    }
+    return kvss_sink_write(copy->sink, task->offset, buffer, task->length, error);
+}
+
+static bool
 task_write(Copy *copy, const Task *task, const uint8_t *buffer, GError **error)
 {
     bool ok;
 
     if (!copy->sink->is_parallel)
         g_mutex_lock(&copy->sink_lock);
-    ok = task->zero ? kvss_sink_zero(copy->sink, task->offset, task->length, error)
-                    : kvss_sink_write(copy->sink, task->offset, buffer, task->length, error);
+    ok = task_pass_on(copy, task, buffer, error);
     if (!copy->sink->is_parallel)
         g_mutex_unlock(&copy->sink_lock);
     if (!ok)
@@ -192,7 +235,10 @@ copy_account(Copy *copy, const Task *task, uint64_t bytes_read)
     g_mutex_lock(&copy->lock);
     copy->done += task->length;
     copy->stats.bytes_read += bytes_read;
-    copy->stats.bytes_zero += task->length - bytes_read;
+    if (task->kind == KEEP)
+        copy->stats.bytes_kept += task->length;
+    else
+        copy->stats.bytes_zero += task->length - bytes_read;
     if (copy->progress)
         copy->progress(copy->done, copy->source->size, copy->progress_data);
     g_mutex_unlock(&copy->lock);
@@ -213,13 +259,13 @@ copy_step(Copy *copy, Task *task, uint8_t *buffer)
         return false;
     }
     ok = kvss_check_cancelled(copy->cancellable, &error) && copy_take(copy, task, &error);
-    if (ok && serial && !task->zero && task->length > 0)
+    if (ok && serial && task->kind == DATA && task->length > 0)
         ok = task_read(copy, task, buffer, &bytes_read, &error);
     g_mutex_unlock(&copy->lock);
 
     if (ok && task->length == 0)
         return false;
-    if (ok && !serial && !task->zero)
+    if (ok && !serial && task->kind == DATA)
         ok = task_read(copy, task, buffer, &bytes_read, &error);
     if (ok)
         ok = task_write(copy, task, buffer, &error);

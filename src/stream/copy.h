@@ -21,6 +21,7 @@ struct _GCancellable;
 typedef struct {
     uint64_t bytes_read;  /* read from the source: data, not holes */
     uint64_t bytes_zero;  /* known to be zeroes, not read */
+    uint64_t bytes_kept;  /* known to be as in the base, not read */
 } KvssCopyStats;
 
 /** Called now and then from the copying threads, one at a time. @done: bytes of the disk behind us. */
@@ -34,7 +35,8 @@ typedef void (*KvssCopyProgress)(uint64_t done, uint64_t size, gpointer data);
  * @out_stats: (optional)
  *
  * Copies everything and finishes the sink. Ranges that the source reports as
- * zero are not read; they reach the sink as zero() in whole blocks.
+ * zero are not read; they reach the sink as zero() in whole blocks. So do ranges
+ * that are unchanged, as keep(), as far as the sink has a base.
  * After a failure the sink was not finished. The first error of any thread wins.
  *
  * Errors: the source's, with "read: "; the sink's, with "write: ".

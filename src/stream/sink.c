@@ -29,6 +29,14 @@ kvss_sink_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
 }
 
 bool
+kvss_sink_keep(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    sink_check_range(sink, offset, length);
+    g_assert(offset + length <= sink->keep_end);
+    return length == 0 || sink->ops->keep(sink, offset, length, error);
+}
+
+bool
 kvss_sink_finish(KvssSink *sink, GError **error)
 {
     return sink->ops->finish(sink, error);

@@ -22,19 +22,28 @@ typedef struct {
 
     /* Closes. Without a finish before, what was written is given up. */
     void (*free)(KvssSink *sink);
+
+    /*
+     * (nullable) The range is that of the base that the sink was opened with; same
+     * alignment, and it ends at or before keep_end.
+     */
+    bool (*keep)(KvssSink *sink, uint64_t offset, uint64_t length, GError **error);
 } KvssSinkOps;
 
 struct KvssSink {
     const KvssSinkOps *ops;
     uint64_t size;     /* bytes it takes */
     uint32_t block;    /* bytes: the granularity of write and zero, at least 512 */
-    bool is_parallel;  /* write() and zero() may run in several threads at once */
+    bool is_parallel;  /* write(), zero() and keep() may run in several threads at once */
+    uint64_t keep_end; /* bytes from the start that can be kept: whole blocks, or size; 0 without keep */
 };
 
 /** Wrappers: check range and alignment, then call. */
 bool kvss_sink_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length,
                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_sink_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_sink_keep(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_sink_finish(KvssSink *sink, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -18,6 +18,7 @@ typedef struct {
     uint64_t offset; /* bytes */
     uint64_t length; /* bytes, at least 1 */
     bool zero;       /* reads as zeroes: need not be read */
+    bool unchanged;  /* reads as in the base that the source was opened with: see kvss_sink_keep() */
 } KvssExtent;
 
 typedef struct {

@@ -200,6 +200,91 @@ test_sparse(void)
     g_assert_true(g_array_index(extents, KvssExtent, 0).zero);
 }
 
+static KvssSource *
+open_stored(KvssRepository *repository, const char *id, const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssSnapshot) snapshot = kvss_repository_find_snapshot(repository, id, &error);
+    g_autoptr(KvssNode) node
+        = kvss_repository_lookup(repository, snapshot->tree, path, &error);
+    KvssSource *source = kvss_repository_open_file(repository, node, &error);
+
+    g_assert_no_error(error);
+    return source;
+}
+
+/* A second backup of @bytes that keeps all it can of the first, and writes the rest. */
+static void
+keep_all(Fixture *f, const char *first, GBytes *bytes, uint64_t keep_end)
+{
+    g_autoptr(KvssRepository) repository = fixture_open(f, KVSS_REPOSITORY_ADD);
+    g_autoptr(KvssSource) base = open_stored(repository, first, "disk");
+    g_autoptr(KvssUpload) upload = kvss_upload_new(repository, NULL);
+    gsize size;
+    const uint8_t *data = g_bytes_get_data(bytes, &size);
+    KvssUploadStats stats;
+    KvssSnapshotInfo info = { .hostname = "h" };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) found = NULL;
+    g_autoptr(KvssSink) sink
+        = kvss_upload_open_file(upload, "disk", size, CHUNK, 0600, &stats, &error);
+    char id[KVSS_ID_HEX_LENGTH + 1];
+
+    g_assert_true(kvss_upload_use_base(sink, base));
+    g_assert_cmpuint(sink->keep_end, ==, keep_end);
+    g_assert_true(kvss_sink_keep(sink, 0, keep_end, &error));
+    if (keep_end < size)
+        g_assert_true(kvss_sink_write(sink, keep_end, data + keep_end, size - keep_end, &error));
+    g_assert_true(kvss_sink_finish(sink, &error));
+    g_clear_pointer(&sink, kvss_sink_free);
+    g_assert_cmpuint(stats.chunks, ==, (size + CHUNK - 1) / CHUNK);
+    g_assert_true(kvss_upload_commit(upload, &info, id, &error));
+    found = fixture_read(f, id, "disk", &error);
+    assert_bytes(found, bytes);
+}
+
+/* What is kept of a disk of the same size, a grown one, a shrunk one; chunks at the end are not whole. */
+static void
+test_base(void)
+{
+    const uint64_t size = 9 * CHUNK + 1000;
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GBytes) grown = fixture_noise(8, 12 * CHUNK + 5);
+    g_autoptr(GBytes) disk = g_bytes_new_from_bytes(grown, 0, size);
+    g_autoptr(GBytes) shrunk = g_bytes_new_from_bytes(grown, 0, 4 * CHUNK + 3);
+    g_autoptr(GBytes) small = g_bytes_new_from_bytes(grown, 0, 100);
+    char id[KVSS_ID_HEX_LENGTH + 1], tiny[KVSS_ID_HEX_LENGTH + 1];
+
+    fixture_backup(f, id, "disk", disk, NULL);
+    keep_all(f, id, disk, size);
+    keep_all(f, id, grown, 9 * CHUNK);
+    keep_all(f, id, shrunk, 4 * CHUNK);
+    keep_all(f, id, small, 0);
+    fixture_backup(f, tiny, "disk", small, NULL);
+    keep_all(f, tiny, small, 100);
+    keep_all(f, tiny, disk, 0);
+}
+
+static void
+test_base_cut_otherwise(void)
+{
+    g_autoptr(Fixture) f = fixture_new();
+    g_autoptr(GBytes) disk = fixture_noise(9, 9 * CHUNK);
+    char id[KVSS_ID_HEX_LENGTH + 1];
+    g_autoptr(KvssRepository) repository = NULL;
+    g_autoptr(KvssSource) base = NULL;
+    g_autoptr(KvssUpload) upload = NULL;
+    g_autoptr(KvssSink) sink = NULL;
+
+    fixture_backup(f, id, "disk", disk, NULL);
+    repository = fixture_open(f, KVSS_REPOSITORY_ADD);
+    base = open_stored(repository, id, "disk");
+    upload = kvss_upload_new(repository, NULL);
+    sink = kvss_upload_open_file(upload, "disk", 9 * CHUNK, 2 * CHUNK, 0600, NULL, NULL);
+    g_assert_false(kvss_upload_use_base(sink, base));
+    g_assert_cmpuint(sink->keep_end, ==, 0);
+}
+
 /* Reads at any offset and length, from many places at once, give what was stored. */
 static gpointer
 read_at_random(gpointer data)
@@ -516,6 +601,8 @@ main(int argc, char **argv)
     g_test_add_func("/repository/again", test_again);
     g_test_add_func("/repository/same-chunk", test_same_chunk_in_many_threads);
     g_test_add_func("/repository/sparse", test_sparse);
+    g_test_add_func("/repository/base", test_base);
+    g_test_add_func("/repository/base-cut-otherwise", test_base_cut_otherwise);
     g_test_add_func("/repository/random-reads", test_random_reads);
     g_test_add_func("/repository/golden", test_golden);
     g_test_add_func("/repository/golden-nodes", test_golden_nodes);

@@ -16,7 +16,7 @@
 typedef struct {
     KvssSource source;
     const uint8_t *data;
-    GArray *holes;         /* KvssExtent */
+    GArray *holes;         /* KvssExtent: zeroes, or unchanged */
     uint64_t fail_at;      /* reads that touch this byte fail */
     gint in_read;          /* threads inside read() */
     gint was_parallel;
@@ -34,9 +34,10 @@ fake_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out, 
         const KvssExtent *hole = &g_array_index(self->holes, KvssExtent, i);
 
         if (offset >= hole->offset && offset < hole->offset + hole->length) {
-            extent.zero = true;
+            extent.zero = hole->zero;
+            extent.unchanged = hole->unchanged;
             extent.length = MIN(length, hole->offset + hole->length - offset);
-        } else if (offset < hole->offset && !extent.zero) {
+        } else if (offset < hole->offset && !extent.zero && !extent.unchanged) {
             extent.length = MIN(extent.length, hole->offset - offset);
         }
     }
@@ -77,7 +78,8 @@ typedef struct {
     gint in_write;
     gint was_parallel;
     bool is_finished;
-    uint64_t bytes_zeroed;
+    uint64_t bytes_zeroed, bytes_kept;
+    const uint8_t *base;   /* (nullable) what can be kept */
     GMutex lock;
 } FakeSink;
 
@@ -114,7 +116,19 @@ fake_finish(KvssSink *sink, GError **error)
     return true;
 }
 
-static const KvssSinkOps fake_sink_ops = { fake_write, fake_zero, fake_finish, NULL };
+static bool
+fake_keep(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    FakeSink *self = (FakeSink *) sink;
+
+    memcpy(self->data + offset, self->base + offset, length);
+    g_mutex_lock(&self->lock);
+    self->bytes_kept += length;
+    g_mutex_unlock(&self->lock);
+    return true;
+}
+
+static const KvssSinkOps fake_sink_ops = { fake_write, fake_zero, fake_finish, NULL, fake_keep };
 
 typedef struct {
     FakeSource source;
@@ -140,7 +154,8 @@ pair_new(uint64_t size, uint32_t block, const KvssExtent *holes, guint n_holes)
     if (n_holes > 0)
         g_array_append_vals(pair->source.holes, holes, n_holes);
     for (guint i = 0; i < n_holes; i++)
-        memset(pair->data + holes[i].offset, 0, holes[i].length);
+        if (holes[i].zero)
+            memset(pair->data + holes[i].offset, 0, holes[i].length);
     return pair;
 }
 
@@ -164,7 +179,8 @@ assert_copied(Pair *pair)
                             &error));
     g_assert_true(pair->sink.is_finished);
     g_assert_cmpmem(pair->sink.data, size, pair->data, size);
-    g_assert_cmpuint(stats.bytes_read + stats.bytes_zero, ==, size);
+    g_assert_cmpuint(stats.bytes_read + stats.bytes_zero + stats.bytes_kept, ==, size);
+    g_assert_cmpuint(stats.bytes_kept, ==, pair->sink.bytes_kept);
     g_assert_cmpuint(stats.bytes_read, ==, pair->source.bytes_read);
 }
 
@@ -215,6 +231,65 @@ test_all_hole(void)
     const KvssExtent hole = { 0, 30 * MIB, true };
     Pair *pair = pair_new(30 * MIB, 65536, &hole, 1);
 
+    assert_copied(pair);
+    g_assert_cmpuint(pair->source.bytes_read, ==, 0);
+    pair_free(pair);
+}
+
+/* The base is what the disk was: the same where it is unchanged, other bytes elsewhere. */
+static uint8_t *
+base_of(const Pair *pair)
+{
+    uint64_t size = pair->source.source.size;
+    uint8_t *base = g_memdup2(pair->data, size);
+
+    memset(base, 0x77, size);
+    for (guint i = 0; i < pair->source.holes->len; i++) {
+        const KvssExtent *same = &g_array_index(pair->source.holes, KvssExtent, i);
+
+        if (same->unchanged)
+            memcpy(base + same->offset, pair->data + same->offset, same->length);
+    }
+    return base;
+}
+
+/* What did not change is kept in whole blocks and not read; the rest of its blocks is. */
+static void
+test_keep(void)
+{
+    static const uint32_t blocks[] = { 512, 65536, 8 * MIB };
+    static const KvssExtent same[] = { { 1000, 3 * MIB, false, true }, { 4 * MIB, 65536, true, true },
+                                       { 5 * MIB + 1, 3, false, true },
+                                       { 6 * MIB, 3 * MIB + 77, false, true } };
+    static const uint64_t keep_ends[] = { 0, 7 * MIB, 9 * MIB + 77 };
+
+    for (size_t b = 0; b < G_N_ELEMENTS(blocks); b++) {
+        for (size_t k = 0; k < G_N_ELEMENTS(keep_ends); k++) {
+            Pair *pair = pair_new(9 * MIB + 77, blocks[b], same, G_N_ELEMENTS(same));
+            g_autofree uint8_t *base = base_of(pair);
+
+            pair->sink.base = base;
+            pair->sink.sink.keep_end = blocks[b] == 8 * MIB && k == 1 ? 0 : keep_ends[k];
+            assert_copied(pair);
+            if (blocks[b] < MIB && k > 0)
+                g_assert_cmpuint(pair->sink.bytes_kept, >, 2 * MIB + (k == 2 ? 3 * MIB : MIB));
+            if (k == 0)
+                g_assert_cmpuint(pair->sink.bytes_kept, ==, 0);
+            pair_free(pair);
+        }
+    }
+}
+
+/* Nothing changed: nothing is read, however large. */
+static void
+test_all_kept(void)
+{
+    const KvssExtent same = { 0, 30 * MIB + 5, false, true };
+    Pair *pair = pair_new(30 * MIB + 5, 65536, &same, 1);
+    g_autofree uint8_t *base = base_of(pair);
+
+    pair->sink.base = base;
+    pair->sink.sink.keep_end = 30 * MIB + 5;
     assert_copied(pair);
     g_assert_cmpuint(pair->source.bytes_read, ==, 0);
     pair_free(pair);
@@ -415,6 +490,8 @@ main(int argc, char **argv)
     g_test_add_func("/stream/copy", test_copy);
     g_test_add_func("/stream/serial", test_serial);
     g_test_add_func("/stream/all-hole", test_all_hole);
+    g_test_add_func("/stream/keep", test_keep);
+    g_test_add_func("/stream/all-kept", test_all_kept);
     g_test_add_func("/stream/failures", test_failures);
     g_test_add_func("/stream/progress", test_progress);
     g_test_add_func("/stream/lying-extents", test_lying_extents);
