@@ -162,9 +162,7 @@ kvss_summary_load(KvssRepository *repository, const KvssSummary *summary, GError
 
     if (!snapshot || !kvss_catalogue_load(repository, snapshot, &backup, error))
         return NULL;
-    if (backup)
-        kvss_catalogue_mark(repository, &backup, 1);
-    else
+    if (!backup)
         kvss_throw(error, KVSS_CATALOGUE_ERROR, KVSS_CATALOGUE_ERROR_NOT_FOUND,
                    "snapshot %.8s holds no %s: it is no backup set", summary->snapshot->id,
                    KVSS_MANIFEST_NAME);

@@ -49,7 +49,7 @@ bool kvss_summary_has_vm(const KvssSummary *summary, const char *uuid);
 /** The newest of @summaries (as they are given above) with the VM of this UUID; NULL. Borrowed. */
 KvssSummary *kvss_summary_newest_of(GPtrArray *summaries, const char *uuid);
 
-/** The whole of it. Errors: as kvss_catalogue_find(). */
+/** The whole of it, but for what is known to be lost: losses has nothing. Errors: as kvss_catalogue_find(). */
 KvssBackup *kvss_summary_load(KvssRepository *repository, const KvssSummary *summary,
                               GError **error);
 

@@ -15,6 +15,7 @@ struct KvssRepository {
     KvssCodecPool *codecs;
     KvssIndex *index;
     KvssLock *lock; /* NULL: opened to look, on a file system that cannot be written */
+    GHashTable *snapshots; /* KvssSnapshot by id: those that were read */
     KvssRepositoryMode mode;
     char *cache_dir; /* (nullable) this repository's own folder on this host */
     char id[KVSS_ID_HEX_LENGTH + 1];

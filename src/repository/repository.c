@@ -6,6 +6,7 @@
 #include "repository/lock-note.h"
 #include "repository/polynomial.h"
 #include "repository/repository-private.h"
+#include "repository/snapshot.h"
 
 #include <string.h>
 
@@ -228,6 +229,7 @@ kvss_repository_open_patiently(const char *location, const char *password,
 
     repository->mode = mode;
     repository->state_dir = g_strdup(state_dir);
+    repository->snapshots = kvss_snapshot_table_new();
     repository->backend = kvss_backend_open(location, error);
     if (!repository->backend || !open_keys(repository, password, error)
         || !config_read(repository->backend, repository->codecs, repository->id, error)
@@ -298,6 +300,7 @@ kvss_repository_free(KvssRepository *repository)
     kvss_index_free(repository->index);
     kvss_codec_pool_free(repository->codecs);
     kvss_backend_free(repository->backend);
+    g_clear_pointer(&repository->snapshots, g_hash_table_unref);
     g_free(repository->cache_dir);
     g_free(repository->state_dir);
     g_free(repository);

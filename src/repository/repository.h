@@ -201,6 +201,7 @@ bool kvss_repository_replace_key(KvssRepository *repository, const char *passwor
 
 /* ---- snapshots: finished backups ---- */
 
+/** Read only: the repository that it was read from shares it. */
 typedef struct {
     char id[KVSS_ID_HEX_LENGTH + 1];
     char *time;          /* RFC 3339, as stored */
@@ -391,6 +392,7 @@ typedef struct {
     bool read_data;             /* every byte of every pack needed, not only structure */
     double sample_share;        /* with read_data: of packs drawn at random, up to this share of the bytes */
     uint64_t sample_bytes;      /* with read_data: ... up to so many bytes. Both 0: no sample, all packs */
+    bool snapshots_once;        /* a snapshot file that this object has read since it was opened is not read again */
     uint32_t sample_seed;       /* the same packs and the same seed draw the same sample */
     KvssDamageFunc damage;      /* called for each finding, one at a time */
     KvssVerifyProgress progress;/* (nullable) */

@@ -11,11 +11,11 @@
 
 #define STRINGS_MAX 100000u /* tags or paths: more is no backup of anybody's */
 
-void
-kvss_snapshot_free(KvssSnapshot *snapshot)
+static void
+snapshot_clear(gpointer data)
 {
-    if (!snapshot)
-        return;
+    KvssSnapshot *snapshot = data;
+
     g_free(snapshot->time);
     g_free(snapshot->hostname);
     g_free(snapshot->username);
@@ -23,7 +23,13 @@ kvss_snapshot_free(KvssSnapshot *snapshot)
     g_strfreev(snapshot->tags);
     g_free(snapshot->tree);
     g_free(snapshot->program_version);
-    g_free(snapshot);
+}
+
+void
+kvss_snapshot_free(KvssSnapshot *snapshot)
+{
+    if (snapshot)
+        g_rc_box_release_full(snapshot, snapshot_clear);
 }
 
 static char **
@@ -101,7 +107,7 @@ fill_gaps(KvssSnapshot *snapshot)
 KvssSnapshot *
 kvss_snapshot_parse(const void *text, size_t length, const char *id, GError **error)
 {
-    g_autoptr(KvssSnapshot) snapshot = g_new0(KvssSnapshot, 1);
+    g_autoptr(KvssSnapshot) snapshot = g_rc_box_new0(KvssSnapshot);
     KvssJsonText key;
     KvssJson json;
 
@@ -147,8 +153,8 @@ kvss_snapshot_text(const KvssSnapshotInfo *info, const uint8_t tree[KVSS_ID_LENG
     return json;
 }
 
-KvssSnapshot *
-kvss_snapshot_read(KvssRepository *repository, const char *id, GError **error)
+static KvssSnapshot *
+read_file(KvssRepository *repository, const char *id, GError **error)
 {
     g_autoptr(GBytes) json
         = kvss_document_read(repository->backend, repository->codecs, KVSS_FILE_SNAPSHOT, id,
@@ -157,6 +163,33 @@ kvss_snapshot_read(KvssRepository *repository, const char *id, GError **error)
     if (!json)
         return NULL;
     return kvss_snapshot_parse(g_bytes_get_data(json, NULL), g_bytes_get_size(json), id, error);
+}
+
+KvssSnapshot *
+kvss_snapshot_read(KvssRepository *repository, const char *id, GError **error)
+{
+    KvssSnapshot *snapshot = g_hash_table_lookup(repository->snapshots, id);
+
+    if (!snapshot) {
+        snapshot = read_file(repository, id, error);
+        if (!snapshot)
+            return NULL;
+        g_hash_table_insert(repository->snapshots, snapshot->id, snapshot);
+    }
+    return g_rc_box_acquire(snapshot);
+}
+
+void
+kvss_snapshot_forget(KvssRepository *repository, const char *id)
+{
+    (void) g_hash_table_remove(repository->snapshots, id);
+}
+
+GHashTable *
+kvss_snapshot_table_new(void)
+{
+    return g_hash_table_new_full(g_str_hash, g_str_equal, NULL,
+                                 (GDestroyNotify) kvss_snapshot_free);
 }
 
 static int

@@ -213,8 +213,11 @@ static void
 load_snapshot(KvssVerify *verify, const char *id)
 {
     g_autoptr(GError) error = NULL;
-    KvssSnapshot *snapshot = kvss_snapshot_read(verify->repository, id, &error);
+    KvssSnapshot *snapshot;
 
+    if (!verify->options->snapshots_once)
+        kvss_snapshot_forget(verify->repository, id);
+    snapshot = kvss_snapshot_read(verify->repository, id, &error);
     if (snapshot)
         g_ptr_array_add(verify->snapshots, snapshot);
     else
