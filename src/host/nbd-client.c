@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #define GOODBYE_MS 5000
@@ -161,6 +162,26 @@ kvss_nbd_client_check(const KvssNbdClient *client, GError **error)
         return true;
     return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_FAILED,
                       "NBD export '%s': the connection is lost", client->export_name);
+}
+
+bool
+kvss_nbd_client_check_server(KvssNbdClient *client, GError **error)
+{
+    g_assert(client->in_flight == 0);
+    return kvss_nbd_client_check(client, error)
+        && (!has_hung_up(client) || client_throw_lost(client, error));
+}
+
+pid_t
+kvss_nbd_client_server(KvssNbdClient *client)
+{
+    struct ucred peer = { 0 };
+    socklen_t length = sizeof peer;
+    int fd = client->nbd ? nbd_aio_get_fd(client->nbd) : -1;
+
+    if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+        return 0;
+    return peer.pid;
 }
 
 static int

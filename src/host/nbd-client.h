@@ -11,6 +11,7 @@
 #include "host/error.h"
 
 #include <libnbd.h>
+#include <sys/types.h>
 
 /** A server that says nothing for so long while we wait for it is given up. */
 #define KVSS_NBD_SILENCE_MS 60000u
@@ -41,6 +42,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssNbdClient, kvss_nbd_client_free)
 /** False with an error once the connection was given up. Before each batch of requests. */
 bool kvss_nbd_client_check(const KvssNbdClient *client, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/** With no request in flight: is the server still there? An error otherwise. Does not wait for it. */
+bool kvss_nbd_client_check_server(KvssNbdClient *client, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** The process that listens at the other end; 0 when the system does not tell. */
+pid_t kvss_nbd_client_server(KvssNbdClient *client);
 
 /** For each request to be sent: counts it, and tells us of its end. */
 nbd_completion_callback kvss_nbd_client_completion(KvssNbdClient *client);

@@ -137,3 +137,15 @@ kvss_nbd_source_new(const char *socket, const char *export_name, GError **error)
     self->client = client;
     return &self->source;
 }
+
+bool
+kvss_nbd_source_check_server(KvssSource *source, GError **error)
+{
+    return kvss_nbd_client_check_server(((NbdSource *) source)->client, error);
+}
+
+pid_t
+kvss_nbd_source_server(KvssSource *source)
+{
+    return kvss_nbd_client_server(((NbdSource *) source)->client);
+}

@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 
+#include <sys/types.h>
+
 struct KvssSource;
 
 /**
@@ -25,3 +27,10 @@ struct KvssSource;
  */
 struct KvssSource *kvss_nbd_source_new(const char *socket, const char *export_name,
                                        GError **error);
+
+/** Of such a source: false with an error once its server is gone; does not wait for it. */
+bool kvss_nbd_source_check_server(struct KvssSource *source, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** Of such a source: the process that serves it; 0 when the system does not tell. */
+pid_t kvss_nbd_source_server(struct KvssSource *source);

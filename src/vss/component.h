@@ -38,6 +38,8 @@ typedef struct {
     bool incremental;
     char *reason;        /* (nullable) why it was read whole */
     uint32_t chunk_size;
+
+    bool is_held;        /* who serves it keeps the image at path from being written meanwhile */
 } KvssDisk;
 
 /** A small file of the component that is carried in the set beside the disks. */

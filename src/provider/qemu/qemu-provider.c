@@ -3,6 +3,7 @@
  */
 #include "provider/qemu/qemu-provider.h"
 #include "guardian/job.h"
+#include "host/held-image.h"
 #include "host/nbd-source.h"
 #include "stream/source.h"
 
@@ -87,6 +88,8 @@ qemu_open(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error)
                    "%s: disk %s has no shadow copy", c->display_name, d->target);
         return NULL;
     }
+    if (d->is_held)
+        return kvss_held_image_new(d->path, d->format, d->nbd_socket, d->nbd_export, error);
     return kvss_nbd_source_new(d->nbd_socket, d->nbd_export, error);
 }
 

@@ -85,6 +85,7 @@ hold_disk(KvssVm *vm, KvssDisk *disk, GError **error)
     disk->size = kvss_image_server_size(server);
     kvss_set_string(&disk->nbd_socket, kvss_image_server_socket(server));
     kvss_set_string(&disk->nbd_export, disk->target);
+    disk->is_held = true;
     return true;
 }
 
