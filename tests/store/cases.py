@@ -2,7 +2,6 @@
 
 usage of a test: test-NAME.py REPOSITORY-TOOL KVSS SET.JSON [unittest arguments]
 """
-import copy
 import glob
 import json
 import os
@@ -12,22 +11,16 @@ import subprocess
 import sys
 import tempfile
 import unittest
-import uuid
 
-TOOL, KVSS, SET_JSON = (os.path.abspath(word) for word in sys.argv[1:4])
+from sets import set_files
+
+TOOL, KVSS = (os.path.abspath(word) for word in sys.argv[1:3])
 PASSWORD = 'correct horse'
 DONE, FAILED, USAGE, REPOSITORY, LOCKED, DAMAGED = 0, 1, 2, 4, 6, 7
-
-with open(SET_JSON, encoding='utf-8') as f:
-    TEMPLATE = json.load(f)
 
 
 def noise(seed, length):
     return random.Random(seed).randbytes(length)
-
-
-def vm_uuid(name):
-    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
 
 
 class Case(unittest.TestCase):
@@ -77,26 +70,11 @@ class Case(unittest.TestCase):
     def restic(self, *args, **kwargs):
         return self.run_it('restic', *args, **kwargs).stdout.decode()
 
-    def set_files(self, disks):
-        """{vm: bytes of its vda} as files of a set: {path in the set: content}."""
-        manifest = copy.deepcopy(TEMPLATE)
-        example, files = manifest['vms'][0], {}
-        manifest.update(vms=[], components=[], events=[], set_id=str(uuid.uuid4()))
-        for name, content in disks.items():
-            vm = copy.deepcopy(example)
-            place = 'vms/%s/disks/vda.raw' % name
-            vm.update(name=name, uuid=vm_uuid(name), dir=name, files=[])
-            vm['disks'][0].update(size=len(content), file=place)
-            manifest['vms'].append(vm)
-            files[place] = content
-        files['set.json'] = json.dumps(manifest).encode()
-        return files
-
     def backup(self, disks, time=None):
         """A set as kvss stores it; its id."""
         env = {'KVSS_TEST_TIME': time} if time else {}
         args = []
-        for n, (place, content) in enumerate(self.set_files(disks).items()):
+        for n, (place, content) in enumerate(set_files(disks).items()):
             args.append('%s=%s' % (place, self.write('in/%d' % n, content)))
         return self.run_it(TOOL, 'backup', self.repo, 'kvss', *args, env=env).stdout.decode().strip()
 
@@ -105,7 +83,7 @@ class Case(unittest.TestCase):
         name = 'set-' + '-'.join(sorted(disks))
         folder = self.path(name)
         shutil.rmtree(folder, ignore_errors=True)
-        for place, content in self.set_files(disks).items():
+        for place, content in set_files(disks).items():
             self.write('%s/%s' % (name, place), content)
         said = self.restic('backup', '--json', '--tag', 'kvss', *options, '.', cwd=folder, env=env)
         short = json.loads(said.splitlines()[-1])['snapshot_id']
