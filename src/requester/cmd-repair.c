@@ -197,6 +197,20 @@ run(Repair *repair, KvssRepository *repository, GError **error)
     return report(repair, &result);
 }
 
+/* Appends why the config was not made anew, unless it was not that which is damaged. */
+static void
+add_reason(const GError *why, GError **error)
+{
+    g_autofree char *damage = NULL;
+
+    if (!why || g_error_matches(why, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_REFUSED))
+        return;
+    damage = g_strdup((*error)->message);
+    g_clear_error(error);
+    kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
+               "%s; it was not made anew: %s", damage, why->message);
+}
+
 /*
  * A config that cannot be read keeps everybody out, and nothing in it is needed: it is
  * made anew first. Returns: whether it was; the error stays otherwise.
@@ -208,13 +222,16 @@ renew_config(KvssRequester *requester, GError **error)
     const char *location = kvss_requester_repository(requester, NULL);
     char *password = kvss_config_password(config, requester->options, false, true,
                                           requester->cancellable, NULL);
+    g_autoptr(GError) why = NULL;
     char id[KVSS_ID_HEX_LENGTH + 1];
     bool ok = password
-        && kvss_repository_renew_config(location, password, config->state_dir, id, NULL);
+        && kvss_repository_renew_config(location, password, config->state_dir, id, &why);
 
     kvss_config_password_free(password);
-    if (!ok)
+    if (!ok) {
+        add_reason(why, error);
         return false;
+    }
     kvss_say("%s: made anew, the repository has the id %.10s now", (*error)->message, id);
     g_clear_error(error);
     return true;

@@ -3,6 +3,8 @@
  */
 #include "repository/backend/remote.h"
 
+#include <string.h>
+
 const char *
 kvss_remote_type_path(KvssFileType type)
 {
@@ -89,6 +91,16 @@ kvss_remote_read_all(KvssBackend *backend, KvssFileType type, const char *name, 
         return false;
     *out_bytes = g_steal_pointer(&answer.body);
     return true;
+}
+
+bool
+kvss_remote_config_is(KvssBackend *backend, const void *data, size_t length)
+{
+    g_autoptr(GBytes) there = NULL;
+
+    return kvss_remote_read_all(backend, KVSS_FILE_CONFIG, "", length, &there, NULL)
+        && g_bytes_get_size(there) == length
+        && memcmp(g_bytes_get_data(there, NULL), data, length) == 0;
 }
 
 /* ---- is it a repository? ---- */

@@ -48,6 +48,9 @@ bool kvss_remote_read(KvssBackend *backend, KvssFileType type, const char *name,
 bool kvss_remote_read_all(KvssBackend *backend, KvssFileType type, const char *name,
                           size_t max_length, GBytes **out_bytes, GError **error);
 
+/** Is the config that lies there the one that we put? An attempt whose answer was lost may have stored it. */
+bool kvss_remote_config_is(KvssBackend *backend, const void *data, size_t length);
+
 /** A repository is there. MISSING: it is not, or cannot be looked at, with the reason. */
 bool kvss_remote_check_there(KvssRemoteBackend *remote, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -321,43 +321,21 @@ typedef struct {
     KvssBackend *backend;
     KvssFileType type;
     const char *name;
+    const void *data;
     size_t length;
 } Storing;
 
+/* The config's name says nothing of its content. */
 static bool
 is_stored(const KvssHttpRequest *request, gpointer data)
 {
     const Storing *storing = data;
     uint64_t size = 0;
 
+    if (storing->type == KVSS_FILE_CONFIG)
+        return kvss_remote_config_is(storing->backend, storing->data, storing->length);
     return kvss_remote_size(storing->backend, storing->type, storing->name, &size, NULL)
         && size == storing->length;
-}
-
-/* Servers refuse to write a file again: what is there under this hash and as long is it. */
-static bool
-rest_put(KvssBackend *backend, KvssFileType type, const char *name, const void *data,
-         size_t length, GError **error)
-{
-    RestBackend *self = (RestBackend *) backend;
-    g_autofree char *path = file_path(&self->remote, type, name);
-    g_auto(KvssHttpAnswer) answer = { 0 };
-    Storing storing = { backend, type, name, length };
-    KvssHttpRequest request = {
-        .method = "POST", .path = path, .body = data, .body_length = length,
-        .was_done = is_stored, .data = &storing,
-    };
-
-    kvss_remote_note_put(&self->remote, type, name);
-    if (!kvss_http_send(self->http, &request, &answer, error))
-        return false;
-    if (answer.status == 403 && type != KVSS_FILE_CONFIG && is_stored(&request, &storing))
-        return true;
-    if (!check_answer(&request, &answer, error))
-        return false;
-    if (type == KVSS_FILE_CONFIG)
-        kvss_remote_end_creation(&self->remote);
-    return true;
 }
 
 static bool
@@ -377,6 +355,52 @@ rest_remove(KvssBackend *backend, KvssFileType type, const char *name, GError **
                           "this server is append-only: it takes backups, and removes nothing "
                           "(%u)", answer.status);
     return check_answer(&request, &answer, error);
+}
+
+/* Servers refuse to write a file again: what is there under this hash and as long is it. */
+static bool
+store_file(RestBackend *self, Storing *storing, bool *out_refused, GError **error)
+{
+    g_autofree char *path = file_path(&self->remote, storing->type, storing->name);
+    g_auto(KvssHttpAnswer) answer = { 0 };
+    KvssHttpRequest request = {
+        .method = "POST", .path = path, .body = storing->data, .body_length = storing->length,
+        .was_done = is_stored, .data = storing,
+    };
+
+    if (!kvss_http_send(self->http, &request, &answer, error))
+        return false;
+    if (answer.status == 403 && is_stored(&request, storing))
+        return true;
+    *out_refused = answer.status == 403;
+    return check_answer(&request, &answer, error);
+}
+
+/*
+ * A config that is damaged is written anew, and to some servers it is a file that is there:
+ * it goes first. Nobody misses its content, and repair says how to go on should we die here.
+ */
+static bool
+rest_put(KvssBackend *backend, KvssFileType type, const char *name, const void *data,
+         size_t length, GError **error)
+{
+    RestBackend *self = (RestBackend *) backend;
+    Storing storing = { backend, type, name, data, length };
+    bool is_renewal = type == KVSS_FILE_CONFIG && !self->remote.new_keys, refused = false;
+    g_autoptr(GError) local_error = NULL;
+
+    kvss_remote_note_put(&self->remote, type, name);
+    if (!store_file(self, &storing, &refused, &local_error)) {
+        if (!refused || !is_renewal) {
+            g_propagate_error(error, g_steal_pointer(&local_error));
+            return false;
+        }
+        if (!rest_remove(backend, type, name, error) || !store_file(self, &storing, &refused, error))
+            return false;
+    }
+    if (type == KVSS_FILE_CONFIG)
+        kvss_remote_end_creation(&self->remote);
+    return true;
 }
 
 /* ---- life ---- */

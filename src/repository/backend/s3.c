@@ -218,17 +218,6 @@ put_object(S3Backend *self, const char *path, const void *data, size_t length, c
     return kvss_s3_server_send(self->server, &request, &answer, error);
 }
 
-/* Is the config that lies there the one that we put? An attempt whose answer was lost may have stored it. */
-static bool
-config_is(S3Backend *self, const void *data, size_t length)
-{
-    g_autoptr(GBytes) there = NULL;
-
-    return kvss_remote_read_all(&self->remote.backend, KVSS_FILE_CONFIG, "", length, &there, NULL)
-        && g_bytes_get_size(there) == length
-        && memcmp(g_bytes_get_data(there, NULL), data, length) == 0;
-}
-
 static bool
 throw_exists(S3Backend *self, GError **error)
 {
@@ -252,13 +241,14 @@ put_config(S3Backend *self, const char *path, const void *data, size_t length, c
         if (self->has_conditions)
             return true;
         g_usleep(SETTLE_US);
-        return config_is(self, data, length) || throw_exists(self, error);
+        return kvss_remote_config_is(&self->remote.backend, data, length)
+            || throw_exists(self, error);
     }
     if (!g_error_matches(local_error, KVSS_IO_ERROR, KVSS_IO_ERROR_BUSY)) {
         g_propagate_error(error, g_steal_pointer(&local_error));
         return false;
     }
-    return config_is(self, data, length) || throw_exists(self, error);
+    return kvss_remote_config_is(&self->remote.backend, data, length) || throw_exists(self, error);
 }
 
 static bool
