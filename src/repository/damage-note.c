@@ -1,7 +1,7 @@
 /*
  * damage-note.c - the note of what backups have lost: damage.json in a snapshot of its own
  *
- *   {"schema":1,"packs":["ID"],"losses":[{"backup":"ID","path":"/vms/web/disks/vda.raw",
+ *   {"nonce":"...","schema":1,"packs":["ID"],"losses":[{"backup":"ID","path":"/vms/web/disks/vda.raw",
  *    "folder":false,"bytes":65536,"ranges":[[OFFSET,LENGTH]],"blobs":["ID"],"more":false}]}
  */
 #include "repository/json.h"
@@ -234,6 +234,20 @@ kvss_damage_note_read(KvssRepository *repository, GError **error)
 
 /* ---- replacing ---- */
 
+/*
+ * It is stored while old index files still name damaged packs: with a word of its own none of its
+ * blobs can be in one of them already.
+ */
+static GString *
+unique_text(const KvssDamageNote *note)
+{
+    GString *text = kvss_damage_note_text(note);
+    g_autofree char *nonce = g_uuid_string_random();
+    g_autofree char *member = g_strdup_printf("\"nonce\":\"%s\",", nonce);
+
+    return g_string_insert(text, 1, member);
+}
+
 static bool
 store(KvssRepository *repository, const GString *text, char out_id[KVSS_ID_HEX_LENGTH + 1],
       GError **error)
@@ -258,20 +272,39 @@ remove_notes(KvssRepository *repository, const KvssDamageNote *old, guint n, GEr
     return true;
 }
 
-bool
-kvss_damage_note_replace(KvssRepository *repository, const KvssDamageNote *old,
-                         const KvssDamageNote *note, GError **error)
+static bool
+is_empty(const KvssDamageNote *note)
+{
+    return note->losses->len == 0 && note->packs->len == 0;
+}
+
+/* Of the snapshots that hold @old, how many go? The newest stays when it says the same. */
+static guint
+count_removed(const KvssDamageNote *old, const KvssDamageNote *note)
 {
     g_autoptr(GString) text = kvss_damage_note_text(note);
     g_autoptr(GString) before = kvss_damage_note_text(old);
     guint n = old->snapshot_ids->len;
+
+    return n > 0 && !is_empty(note) && g_string_equal(text, before) ? n - 1 : n;
+}
+
+bool
+kvss_damage_note_removes(const KvssDamageNote *old, const KvssDamageNote *note)
+{
+    return count_removed(old, note) > 0;
+}
+
+bool
+kvss_damage_note_replace(KvssRepository *repository, const KvssDamageNote *old,
+                         const KvssDamageNote *note, GError **error)
+{
+    g_autoptr(GString) text = unique_text(note);
+    guint n = count_removed(old, note);
     char id[KVSS_ID_HEX_LENGTH + 1];
 
-    if (note->losses->len == 0 && note->packs->len == 0)
-        return remove_notes(repository, old, n, error);
-    if (n > 0 && g_string_equal(text, before))
-        return remove_notes(repository, old, n - 1, error);
-    return store(repository, text, id, error) && remove_notes(repository, old, n, error);
+    return (is_empty(note) || n < old->snapshot_ids->len || store(repository, text, id, error))
+        && remove_notes(repository, old, n, error);
 }
 
 /* ---- what still holds ---- */

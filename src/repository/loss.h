@@ -45,6 +45,9 @@ bool kvss_damage_note_replace(KvssRepository *repository, const KvssDamageNote *
                               const KvssDamageNote *note, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
+/** Would kvss_damage_note_replace() remove a snapshot? */
+bool kvss_damage_note_removes(const KvssDamageNote *old, const KvssDamageNote *note);
+
 /** What the walk below asks: where blobs are. */
 typedef struct {
     bool (*is_there)(bool is_tree, const uint8_t id[KVSS_ID_LENGTH], gpointer data);

@@ -164,29 +164,12 @@ count_freed(KvssPrune *prune)
         result->bytes_freed += g_array_index(prune->unknown, KvssStoredFile, i).size;
 }
 
-/*
- * A server that only takes says so when the first file is to go: better before
- * packs are written anew, which could never go either. No file has this name.
- */
-static bool
-check_may_remove(KvssPrune *prune, GError **error)
-{
-    g_autofree char *name = g_strnfill(KVSS_ID_HEX_LENGTH, '0');
-    g_autoptr(GError) local_error = NULL;
-
-    if (kvss_backend_remove(prune->repository->backend, KVSS_FILE_DATA, name, &local_error)
-        || g_error_matches(local_error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
-        return true;
-    g_propagate_error(error, g_steal_pointer(&local_error));
-    return false;
-}
-
 static bool
 prune_execute(KvssPrune *prune, GError **error)
 {
     KvssPruneResult *result = &prune->result;
 
-    if (!check_may_remove(prune, error)
+    if (!kvss_backend_check_may_remove(prune->repository->backend, KVSS_FILE_DATA, error)
         || !remove_files(prune, KVSS_FILE_DATA, "removing packs", prune->unknown, error)
         || !kvss_prune_repack(prune, error) || !kvss_prune_write_indexes(prune, error))
         return false;

@@ -3,7 +3,9 @@
  *
  * Order is what makes a kill harmless: whole blobs are in new packs with an index
  * before the index that names their old place goes, and every index file that
- * goes has its successor first. In between blobs are named twice, and a reader
+ * goes has its successor first. The note of the packs that are set aside comes
+ * before them, too: a pack that no index names must be known to be damaged, or an
+ * upload that goes on with an interrupted one would count on it. In between blobs are named twice, and a reader
  * takes whichever copy it can read.
  */
 #include "repository/packer.h"
@@ -179,8 +181,8 @@ note_named(Writer *writer)
     }
 }
 
-static bool
-remove_old(KvssRepair *repair, GError **error)
+bool
+kvss_repair_remove_indexes(KvssRepair *repair, GError **error)
 {
     KvssRepository *repository = repair->repository;
 
@@ -199,7 +201,7 @@ remove_old(KvssRepair *repair, GError **error)
 }
 
 bool
-kvss_repair_index(KvssRepair *repair, GError **error)
+kvss_repair_write_indexes(KvssRepair *repair, GError **error)
 {
     Writer writer = {
         .repair = repair,
@@ -211,8 +213,7 @@ kvss_repair_index(KvssRepair *repair, GError **error)
     g_array_set_clear_func(writer.packs, indexed_clear);
     note_named(&writer);
     ok = kvss_index_visit_packs(repair->repository->index, visit_pack, &writer, error)
-        && add_unindexed(&writer, error) && write_out(&writer, error)
-        && remove_old(repair, error);
+        && add_unindexed(&writer, error) && write_out(&writer, error);
     g_array_unref(writer.packs);
     g_hash_table_unref(writer.named);
     return ok;

@@ -314,18 +314,37 @@ look(KvssRepair *repair, KvssDamageNote *note, GError **error)
     return find_losses(repair, note, error);
 }
 
+/* What cannot be brought to its end is not begun: index files and an old note go last. */
+static bool
+check_may_act(const KvssRepair *repair, const KvssDamageNote *note, GError **error)
+{
+    KvssBackend *backend = repair->repository->backend;
+
+    if ((repair->result.indexes_replaced == 0
+         || kvss_backend_check_may_remove(backend, KVSS_FILE_INDEX, error))
+        && (!kvss_damage_note_removes(repair->old_note, note)
+            || kvss_backend_check_may_remove(backend, KVSS_FILE_SNAPSHOT, error)))
+        return true;
+    g_prefix_error(error, "nothing was changed: ");
+    return false;
+}
+
 static bool
 act(KvssRepair *repair, const KvssDamageNote *note, GError **error)
 {
     KvssRepository *repository = repair->repository;
 
+    if (!check_may_act(repair, note, error))
+        return false;
     if ((repair->result.indexes_replaced > 0 || repair->unindexed->len > 0
          || g_hash_table_size(repair->salvage) > 0)
-        && (!kvss_repair_salvage(repair, error) || !kvss_repair_index(repair, error)))
+        && (!kvss_repair_salvage(repair, error) || !kvss_repair_write_indexes(repair, error)))
         return false;
     return kvss_index_load(repository->index, NULL, error)
         && kvss_lock_check(repository->lock, error)
-        && kvss_damage_note_replace(repository, repair->old_note, note, error);
+        && kvss_damage_note_replace(repository, repair->old_note, note, error)
+        && kvss_repair_remove_indexes(repair, error)
+        && kvss_index_load(repository->index, NULL, error);
 }
 
 static void

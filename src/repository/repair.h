@@ -4,8 +4,9 @@
  *   look     index files, packs, snapshots, keys       what is damaged, and what of it is whole
  *   walk     all trees of all backups (loss.h)         who lost what
  *   salvage  whole blobs of damaged packs              into new packs, with index files
- *   index    new index files without what is lost      then the old ones go
+ *   index    new index files without what is lost
  *   note     what was lost (loss.h)                    a snapshot of its own
+ *   index    the old index files go
  *
  * The first two change nothing: they are the dry run. No pack is ever removed here:
  * what seems damaged on this machine may be whole on another. prune removes packs
@@ -69,7 +70,10 @@ KvssRepairPack *kvss_repair_condemn(KvssRepair *repair, const uint8_t id[KVSS_ID
 bool kvss_repair_salvage(KvssRepair *repair, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** New index files for what is whole, in place of those that are damaged or name bad packs. */
-bool kvss_repair_index(KvssRepair *repair, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool kvss_repair_write_indexes(KvssRepair *repair, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/** Would kvss_repair_index() replace it? */
+/** Those go. After the note of what is set aside. */
+bool kvss_repair_remove_indexes(KvssRepair *repair, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/** Is it replaced? */
 bool kvss_repair_replaces(const KvssRepair *repair, const KvssRepairIndex *index);

@@ -5,8 +5,12 @@
  * sealed: one that can be opened says what is before it. The name of a pack that
  * another process stored may not be durable yet, which the backend is told, so
  * that the sync before our index file covers it.
+ *
+ * Packs that repair set aside are named by no index either, and their headers may
+ * well be sound: they are left alone.
  */
 #include "base/fd.h"
+#include "repository/loss.h"
 #include "repository/pack.h"
 #include "repository/unfinished.h"
 
@@ -167,29 +171,27 @@ adopt_pack(KvssRepository *repository, KvssPacker *packer, const KvssStoredFile 
     kvss_packer_adopt(packer, &indexed);
 }
 
-/* (key-type ids in the bytes that are returned) */
-static GHashTable *
-known_packs(KvssRepository *repository, GByteArray **out_ids)
+static void
+add_ids(GHashTable *set, const GByteArray *ids)
 {
-    GHashTable *known = g_hash_table_new(kvss_id_hash, kvss_id_same);
-    GByteArray *ids = kvss_index_pack_ids(repository->index);
-
     for (guint at = 0; at + KVSS_ID_LENGTH <= ids->len; at += KVSS_ID_LENGTH)
-        g_hash_table_add(known, ids->data + at);
-    *out_ids = ids;
-    return known;
+        g_hash_table_add(set, ids->data + at);
 }
 
 static bool
 adopt_packs(KvssRepository *repository, KvssPacker *packer, GError **error)
 {
-    g_autoptr(GArray) files = kvss_backend_list(repository->backend, KVSS_FILE_DATA, error);
-    g_autoptr(GHashTable) known = NULL;
+    g_autoptr(KvssDamageNote) note = kvss_damage_note_read(repository, error);
+    g_autoptr(GArray) files
+        = note ? kvss_backend_list(repository->backend, KVSS_FILE_DATA, error) : NULL;
+    g_autoptr(GHashTable) known = g_hash_table_new(kvss_id_hash, kvss_id_same);
     g_autoptr(GByteArray) ids = NULL;
 
     if (!files)
         return false;
-    known = known_packs(repository, &ids);
+    ids = kvss_index_pack_ids(repository->index);
+    add_ids(known, ids);
+    add_ids(known, note->packs);
     for (guint i = 0; i < files->len; i++) {
         const KvssStoredFile *file = &g_array_index(files, KvssStoredFile, i);
 
@@ -243,9 +245,12 @@ dead_records(const KvssRepository *repository)
 void
 kvss_unfinished_adopt(KvssRepository *repository, KvssPacker *packer)
 {
-    g_autoptr(GPtrArray) dead = dead_records(repository);
+    g_autoptr(GPtrArray) dead = NULL;
     g_autoptr(GError) error = NULL;
 
+    if (repository->mode == KVSS_REPOSITORY_REMOVE)
+        return;
+    dead = dead_records(repository);
     if (dead->len == 0)
         return;
     if (!adopt_packs(repository, packer, &error)) {

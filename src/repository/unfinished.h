@@ -26,6 +26,7 @@ void kvss_unfinished_end(KvssUnfinished *unfinished, bool is_complete);
  * @packer: of the upload that starts, which is on record already
  *
  * Without the record of a dead upload it asks the repository nothing. What cannot
- * be read is left alone: it is stored again. The index must be loaded.
+ * be read is left alone: it is stored again. So is what repair set aside, and repair's
+ * own upload (it is open with REMOVE) goes on with nothing. The index must be loaded.
  */
 void kvss_unfinished_adopt(KvssRepository *repository, KvssPacker *packer);

@@ -547,6 +547,52 @@ class Marks(Case):
         self.assertEqual(self.broken(), set())
 
 
+class Unfinished(Case):
+    """An upload that was killed on this host: the next one goes on with its packs, but with none that repair set aside."""
+
+    def leave_record(self):
+        cache, = os.listdir(os.path.join(self.dir, 'cache'))
+        folder = os.path.join(self.dir, 'state', 'uploads')
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, cache + '-0000dead'), 'w'):
+            pass
+
+    def check(self, before):
+        """@before: the record is older than the repair."""
+        self.flip(self.data_1, 100)
+        broken = self.broken()
+        self.assertTrue(broken)
+        if before:
+            self.leave_record()
+        self.json('repair', '--read-data', codes=(DAMAGED,))
+        if not before:
+            self.leave_record()
+        self.assertEqual(self.broken(), broken)
+        self.healed()
+
+    def test_before_repair(self):
+        self.check(before=True)
+
+    def test_after_repair(self):
+        self.check(before=False)
+
+    def test_others_are_gone_on_with(self):
+        """A pack that no index names, and that nobody set aside."""
+        self.flip(self.data_1, 100)
+        self.json('repair', '--read-data', codes=(DAMAGED,))
+        indexes = set(self.files('index'))
+        disks = {('db', 'vda'): noise(8, 8)}
+        snapshot = self.backup(disks)
+        new, = set(self.files('index')) - indexes
+        os.unlink(new)
+        os.unlink(self.path('snapshots/' + snapshot))
+        packs = set(self.files('data'))
+        self.leave_record()
+        self.truth = {self.backup(disks): disks}
+        self.assertLess(sum(os.path.getsize(p) for p in set(self.files('data')) - packs), 2 * CHUNK)
+        self.assertEqual(self.broken(), set())
+
+
 class Killed(Case):
     def damage(self):
         self.flip(self.data_1, 100)              # a chunk

@@ -15,12 +15,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from faultproxy import FaultProxy  # noqa: E402
 from rclone import Rclone  # noqa: E402
+from remoterepair import DAMAGED, REPOSITORY, RepairCase, RepairTests  # noqa: E402
 
 TOOL, KVSS = (os.path.abspath(path) for path in sys.argv[1:3])
 PASSWORD = 'correct horse'
@@ -280,6 +282,129 @@ class AppendOnly(Case):
         self.proxy.harm = None
         self.assertGreater(len(lost), 5)
         self.assert_whole(1)
+
+
+class ServedFiles:
+    """Files behind the server's back, for RepairCase."""
+    programs = TOOL, KVSS
+    options = ('--cache-objects=false',)
+
+    def names(self, folder):
+        found = glob.glob(self.path('served', 'r', folder, '**'), recursive=True)
+        return sorted(os.path.relpath(p, self.path('served', 'r')) for p in found if os.path.isfile(p))
+
+    def look(self, name):
+        with open(self.path('served', 'r', name), 'rb') as f:
+            return f.read()
+
+    def store(self, name, content):
+        path = self.path('served', 'r', name)
+        if os.path.exists(path):
+            os.unlink(path)
+        if content is not None:
+            with open(path, 'wb') as f:
+                f.write(content)
+
+
+class Repair(ServedFiles, RepairTests, Case):
+    def refuse_again(self, request):
+        """rest-server itself writes no file that is there, not even the config."""
+        if request.method == 'POST' and os.path.exists(self.path('served', *request.path.strip('/').split('/'))):
+            return '403'
+
+    def test_repair_config_that_is_not_written_again(self):
+        self.make()
+        self.flip('config', 20)
+        self.proxy.harm = self.refuse_again
+        self.assertIn(b'made anew', self.command('repair').stderr)
+        self.proxy.harm = None
+        self.assertEqual(self.broken(), set())
+        self.check()
+
+
+    def test_repair_killed(self):
+        """Killed before each request that changes something: nothing is worse, and the next one ends it."""
+        self.make()
+        changing = ('POST', 'PUT', 'DELETE')
+
+        def damage():
+            self.reset()
+            self.flip(self.data_1, 100)
+            self.flip(self.tree_2, -1)
+        damage()
+        self.proxy.forget()
+        whole = self.told('repair', '--read-data', codes=(DAMAGED,))
+        requests = [r for r in self.proxy.requests if r.method in changing]
+        after = self.broken()
+        self.assertGreater(len(requests), 8)
+        for step in range(1, len(requests), 2):  # the first one is its lock
+            damage()
+            before, count, started, process = self.broken(), [0], threading.Event(), []
+
+            def harm(request):
+                if request.method not in changing:
+                    return None
+                count[0] += 1
+                if count[0] <= step:
+                    return None
+                started.wait()
+                process[0].kill()
+                process[0].wait()
+                return 'cut'
+            with self.subTest(step=step, request=requests[step][1:3]):
+                self.proxy.harm = harm
+                process.append(subprocess.Popen([self.programs[1], '-r', self.through, 'repair', '--read-data'], env=self.env,
+                                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+                started.set()
+                process[0].wait()
+                self.proxy.harm = None
+                self.assertEqual(process[0].returncode, -9)
+                self.assertLessEqual(self.broken(), before)
+                done = self.told('repair', '--read-data', codes=(DAMAGED,))
+                self.assertEqual((done['lost'], self.broken()), (whole['lost'], after))
+                self.assertEqual(self.names('locks'), [])
+        self.healed()
+
+
+class RepairAppendOnly(ServedFiles, RepairCase, Case):
+    """A server that removes nothing: repair says so before it writes anything, and looking works."""
+
+    def setUp(self):
+        super().setUp()
+        self.make()
+        url = self.server.url
+        self.server.stop()
+        self.serve('--append-only', *self.options)
+        self.assertNotEqual(self.server.url, url)
+
+    def check_refused(self):
+        before = self.state()
+        plan = self.told('repair', '--read-data', '--dry-run', codes=(DAMAGED,))
+        said = self.command('repair', '--read-data', codes=(REPOSITORY,)).stderr
+        self.assertIn(b'this server is append-only: it takes backups, and removes nothing', said)
+        self.assert_untouched(before)
+        return plan
+
+    def test_chunk(self):
+        self.flip(self.data_1, 100)
+        self.assert_lost(self.check_refused(), self.broken())
+
+    def test_index(self):
+        self.flip(self.names('index')[0], 30)
+        self.check_refused()
+
+    def test_config(self):
+        self.flip('config', 20)
+        before = self.state()
+        self.assertIn(b'append-only', self.command('repair', codes=(DAMAGED,)).stderr)
+        self.assert_untouched(before)
+
+    def test_packs_without_an_index(self):
+        """Nothing needs to go: they are named."""
+        for name in self.names('index'):
+            self.store(name, None)
+        self.assertEqual(self.repaired()['lost'], [])
+        self.check()
 
 
 class FaultCase(Case):

@@ -22,6 +22,7 @@ TOOL, KVSS, SHIFT_CLOCK = (os.path.abspath(path) for path in sys.argv[1:4])
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'lib'))
 import s3faults       # noqa: E402
 import s3lab         # noqa: E402
+from remoterepair import DAMAGED, REPOSITORY, RepairCase, RepairTests  # noqa: E402
 import tap           # noqa: E402
 
 PASSWORD = 'correct horse'
@@ -403,6 +404,55 @@ class Faults(Case):
             done = self.run_it(TOOL, 'list', self.through, ok=False)
             self.assertEqual(done.returncode, 1)
             self.assertIn(word.encode(), done.stderr)
+
+
+class Objects:
+    """Files behind the server's back, for RepairCase."""
+    programs = TOOL, KVSS
+    prefix = 'site'
+
+    def setUp(self):
+        super().setUp()
+        self.proxy = self.proxy()
+
+    def names(self, folder):
+        return [key[len(self.prefix) + 1:] for key in self.keys(folder + '/')]
+
+    def look(self, name):
+        return server.get(self.bucket, self.prefix + '/' + name)
+
+    def store(self, name, content):
+        key = self.prefix + '/' + name
+        server.delete(self.bucket, key) if content is None else server.put(self.bucket, key, content)
+
+
+class Repair(Objects, RepairTests, Case):
+    pass
+
+
+class RepairRefused(Objects, RepairCase, Case):
+    def test_delete(self):
+        """Credentials that may delete locks and nothing else: told before anything is written."""
+        self.make()
+        self.flip(self.data_1, 100)
+        server.run('radosgw-admin', 'user', 'create', '--uid=adder', '--display-name=adder',
+                   '--access-key=ADDERKEY', '--secret-key=addersecret')
+        self.addCleanup(server.run, 'radosgw-admin', 'user', 'rm', '--uid=adder')
+        bucket = 'arn:aws:s3:::' + self.bucket
+
+        def allow(actions, *resources):
+            return {'Effect': 'Allow', 'Principal': {'AWS': ['arn:aws:iam:::user/adder']},
+                    'Action': ['s3:' + action for action in actions], 'Resource': list(resources)}
+        server.expect('PUT', '/' + self.bucket, 'policy=', json.dumps({'Version': '2012-10-17', 'Statement': [
+            allow(('GetObject', 'PutObject', 'ListBucket'), bucket, bucket + '/*'),
+            allow(('DeleteObject',), bucket + '/site/locks/*')]}).encode())
+        before = self.state()
+        said = self.command('repair', '--read-data', codes=(REPOSITORY,), AWS_ACCESS_KEY_ID='ADDERKEY',
+                            AWS_SECRET_ACCESS_KEY='addersecret').stderr
+        self.assertIn(b'do not allow DELETE', said)
+        self.assertIn(b'nothing was changed', said)
+        self.assert_untouched(before)
+        self.told('repair', '--read-data', codes=(DAMAGED,))
 
 
 class Refused(Case):

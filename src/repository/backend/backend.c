@@ -182,6 +182,20 @@ kvss_backend_remove(KvssBackend *backend, KvssFileType type, const char *name, G
                        backend->ops->remove(backend, type, name, error), error);
 }
 
+/* No file has this name. */
+bool
+kvss_backend_check_may_remove(KvssBackend *backend, KvssFileType type, GError **error)
+{
+    g_autofree char *name = g_strnfill(KVSS_ID_HEX_LENGTH, '0');
+    g_autoptr(GError) local_error = NULL;
+
+    if (kvss_backend_remove(backend, type, name, &local_error)
+        || g_error_matches(local_error, KVSS_IO_ERROR, KVSS_IO_ERROR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&local_error));
+    return false;
+}
+
 bool
 kvss_backend_sync(KvssBackend *backend, GError **error)
 {

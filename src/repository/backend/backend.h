@@ -110,6 +110,15 @@ bool kvss_backend_put(KvssBackend *backend, KvssFileType type, const char *name,
                       size_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_backend_remove(KvssBackend *backend, KvssFileType type, const char *name,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_backend_check_may_remove:
+ *
+ * A server that only takes says so when the first file is to go: better before
+ * what is to replace it is written, and can never go either.
+ */
+bool kvss_backend_check_may_remove(KvssBackend *backend, KvssFileType type, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 bool kvss_backend_sync(KvssBackend *backend, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void kvss_backend_count_on(KvssBackend *backend, KvssFileType type, const char *name);
 void kvss_backend_drop_remains(KvssBackend *backend);
