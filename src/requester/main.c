@@ -137,6 +137,7 @@ main(int argc, char **argv)
     is_debug = options->verbose > 1;
     g_log_set_writer_func(write_log, NULL, NULL);
     kvss_signals_cancel(requester.cancellable);
+    g_cancellable_push_current(requester.cancellable); /* for repositories behind servers */
 
     code = error ? -1 : run(&requester, &error);
     if (code < 0)

@@ -571,6 +571,76 @@ class Lies(FaultCase):
         self.assertGreater(len(self.proxy.asked('HEAD', '/data/')), 1)
 
 
+class Signals(ServedFiles, RepairCase, Case):
+    """Ctrl-C ends a command at once, whatever it waits for of the server, and takes its lock along where it can."""
+
+    def setUp(self):
+        super().setUp()
+        self.make()
+        self.env.update(KVSS_HTTP_RETRY='3000', KVSS_HTTP_STALL='3000')
+
+    def interrupt(self, harm, *words, number=signal.SIGINT):
+        """Sends the signal when a request was harmed, or the second of its kind where it is tried again."""
+        self.proxy.harm = harm
+        process = subprocess.Popen([KVSS, '-r', self.through, *words], env=self.env, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.addCleanup(lambda: (process.kill(), process.wait(), process.stderr.close()))
+        self.assertTrue(self.waiting.wait(200))
+        process.send_signal(number)
+        said = process.communicate(timeout=100)[1]
+        self.assertEqual(process.returncode, 130, said)
+        self.assertIn(b'interrupted', said)
+
+    def harm(self, kind, method, part, times):
+        """Harms requests; their @times-th tells that it is waited for now."""
+        self.waiting, count = threading.Event(), [0]
+
+        def choose(request):
+            if request.method != method or part not in request.path:
+                return None
+            count[0] += 1
+            if count[0] == times:
+                self.waiting.set()
+            return kind
+        return choose
+
+    def test_pause(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.interrupt(self.harm('503', 'GET', '/index/', 6), 'verify', number=number)
+            self.assert_unlocked()
+
+    def test_stall(self):
+        self.interrupt(self.harm('stall', 'GET', '/index/', 1), 'verify')
+        self.assert_unlocked()
+
+    def test_transfer(self):
+        """A pack on its way: it is let go, and nothing of the repair is there."""
+        self.flip(self.data_1, 100)
+        before = self.state()
+        for kind, times in (('503', 6), ('stall', 1)):
+            with self.subTest(kind):
+                self.interrupt(self.harm(kind, 'POST', '/data/', times), 'repair', '--read-data')
+                self.assert_untouched(before)
+
+    def test_server_gone(self):
+        """Nor can the lock be removed: it is left to the next command."""
+        for kind in ('503', 'stall'):
+            with self.subTest(kind):
+                self.waiting, gone = threading.Event(), []
+
+                def choose(request):
+                    if request.method == 'GET' and '/index/' in request.path:
+                        gone.append(request)
+                    if len(gone) == (6 if kind == '503' else 1):
+                        self.waiting.set()
+                    return kind if gone else None
+                self.interrupt(choose, 'verify')
+                self.assertEqual(len(self.names('locks')), 1)
+                self.proxy.harm = None
+                self.command('list', 'backups')
+                self.assert_unlocked()
+
+
 class Transfers(Case):
     def peak_kib(self, process):
         """The most memory it had, seen now and then until it ends; what wait() tells has our own size in it."""

@@ -11,6 +11,10 @@
  * probably a wrong name: seconds. One that did answer has a backup half done on
  * it: minutes. When those have passed in vain it counts as never heard of, so
  * that an end which still wants to remove a lock does not wait minutes again.
+ *
+ * Who is cancelled waits for nothing: pauses end, and requests that are under way are
+ * broken off. What is asked after that belongs to the end (a lock is given back) and has
+ * one attempt and a few seconds; when one of these was in vain, so are the others.
  */
 #include "repository/backend/http.h"
 
@@ -22,6 +26,7 @@
 #define STALL_SECONDS 120
 
 #define FIRST_SECONDS 10
+#define LAST_SECONDS 5
 #define CONNECT_SECONDS 15
 
 /* The first pause; it doubles up to the longest. Half of each is random, so that many hosts do not come at once. */
@@ -45,8 +50,10 @@ struct KvssHttp {
     gpointer data;
     long stall_seconds;
     gint64 retry_us;
+    GCancellable *cancellable; /* (nullable) */
 
     gint has_answered;
+    gint is_over;      /* cancelled, and the server could not be asked since */
     GMutex lock;       /* guards what follows */
     GQueue idle;       /* CURL *, each with its connection */
 };
@@ -54,6 +61,7 @@ struct KvssHttp {
 /* One attempt at a request. */
 typedef struct {
     const KvssHttpRequest *request;
+    GCancellable *cancellable; /* NULL: the last word of who was cancelled */
     CURL *curl;
     GHashTable *headers;
     GByteArray *body;
@@ -144,6 +152,9 @@ kvss_http_new(const KvssHttpOptions *options, GError **error)
     http->sign = options->sign;
     http->is_passing = options->is_passing;
     http->data = options->data;
+    http->cancellable = g_cancellable_get_current();
+    if (http->cancellable)
+        g_object_ref(http->cancellable);
     http->retry_us = seconds_in_environment("KVSS_HTTP_RETRY", RETRY_SECONDS) * G_USEC_PER_SEC;
     http->stall_seconds = (long) seconds_in_environment("KVSS_HTTP_STALL", STALL_SECONDS);
     g_mutex_init(&http->lock);
@@ -157,6 +168,7 @@ kvss_http_free(KvssHttp *http)
     if (!http)
         return;
     g_queue_clear_full(&http->idle, (GDestroyNotify) curl_easy_cleanup);
+    g_clear_object(&http->cancellable);
     g_mutex_clear(&http->lock);
     if (http->password)
         explicit_bzero(http->password, strlen(http->password));
@@ -359,6 +371,13 @@ take_body(char *data, size_t size, size_t n, void *user)
     return length;
 }
 
+/* Now and then, also while nothing moves. Not 0: the end. */
+static int
+on_progress(void *user, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+    return g_cancellable_is_cancelled(((Attempt *) user)->cancellable);
+}
+
 /* ---- one attempt ---- */
 
 static CURL *
@@ -444,6 +463,11 @@ set_request(KvssHttp *http, Attempt *attempt)
 
         curl_easy_setopt(curl, CURLOPT_RANGE, range);
     }
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, attempt);
+    if (http->cancellable && !attempt->cancellable)
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long) LAST_SECONDS);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, attempt);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
@@ -540,6 +564,8 @@ judge_failure(Attempt *attempt, CURLcode code, GError **error)
         g_propagate_error(error, g_steal_pointer(&attempt->error));
         return OUTCOME_FINAL;
     }
+    if (!kvss_check_cancelled(attempt->cancellable, error))
+        return OUTCOME_FINAL;
     kvss_throw(error, KVSS_IO_ERROR,
                code == CURLE_OPERATION_TIMEDOUT ? KVSS_IO_ERROR_TIMED_OUT : KVSS_IO_ERROR_FAILED,
                "%s", text);
@@ -604,6 +630,7 @@ try_once(KvssHttp *http, const KvssHttpRequest *request, KvssHttpAnswer *out_ans
 {
     Attempt attempt = {
         .request = request,
+        .cancellable = g_cancellable_is_cancelled(http->cancellable) ? NULL : http->cancellable,
         .curl = take_handle(http),
         .headers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
         .body = g_byte_array_new(),
@@ -643,6 +670,20 @@ limit_us(KvssHttp *http)
         : MIN(http->retry_us, FIRST_SECONDS * G_USEC_PER_SEC);
 }
 
+/* Until @pause has passed, or somebody cancels. */
+static void
+pause_for(KvssHttp *http, gint64 pause)
+{
+    GPollFD fd;
+
+    if (g_cancellable_make_pollfd(http->cancellable, &fd)) {
+        (void) g_poll(&fd, 1, (gint) (pause / 1000));
+        g_cancellable_release_fd(http->cancellable);
+    } else {
+        g_usleep((gulong) pause);
+    }
+}
+
 /* Adds what was asked, and how often in vain. */
 static void
 tell_where(const KvssHttpRequest *request, unsigned attempts, gint64 start_us, GError **error)
@@ -679,6 +720,8 @@ send_until(KvssHttp *http, const KvssHttpRequest *request, KvssHttpAnswer *answe
         answer->attempts = attempts;
         if (outcome == OUTCOME_ANSWERED)
             return true;
+        if (g_cancellable_is_cancelled(http->cancellable))
+            outcome = OUTCOME_FINAL;
         if (outcome == OUTCOME_PASSING && request->was_done
             && request->was_done(request, request->data)) {
             answer_done(answer);
@@ -696,7 +739,9 @@ send_until(KvssHttp *http, const KvssHttpRequest *request, KvssHttpAnswer *answe
         g_debug("%s %.*s: %s: again in %" G_GINT64_FORMAT " ms", request->method,
                 path_length(request->path), request->path, local_error->message, pause / 1000);
         kvss_http_answer_clear(answer);
-        g_usleep((gulong) pause);
+        pause_for(http, pause);
+        if (!kvss_check_cancelled(http->cancellable, error))
+            return false;
     }
 }
 
@@ -705,10 +750,17 @@ kvss_http_send(KvssHttp *http, const KvssHttpRequest *request, KvssHttpAnswer *o
                GError **error)
 {
     g_auto(KvssHttpAnswer) answer = { 0 };
+    bool was_cancelled;
 
     g_assert(request->path[0] == '/' && (!request->into || request->into_length > 0));
-    if (!send_until(http, request, &answer, error))
+    was_cancelled = g_cancellable_is_cancelled(http->cancellable);
+    if (was_cancelled && g_atomic_int_get(&http->is_over))
+        return kvss_check_cancelled(http->cancellable, error);
+    if (!send_until(http, request, &answer, error)) {
+        if (was_cancelled)
+            g_atomic_int_set(&http->is_over, 1);
         return false;
+    }
     g_debug("%s %.*s: %u", request->method, path_length(request->path), request->path,
             answer.status);
     *out_answer = answer;

@@ -7,11 +7,17 @@
  * is the caller's to judge. TLS is always verified, redirects are never
  * followed: credentials go to the server that the user named, and to no other.
  *
+ * The cancellable that is the thread's current one (g_cancellable_push_current())
+ * when the object is made ends requests and the pauses between them: CANCELLED. What
+ * is asked later has one attempt and seconds, so that a lock can still be given back.
+ *
  * Threads: any number on one object; connections are kept and used again.
  */
 #pragma once
 
 #include "base/error.h"
+
+#include <gio/gio.h>
 
 typedef struct KvssHttp KvssHttp;
 typedef struct KvssHttpRequest KvssHttpRequest;
