@@ -3,22 +3,31 @@
  *
  *   make-repository chunks REPO COUNT        index files that name COUNT chunks more; their packs are not there
  *   make-repository sets REPO BACKUPS VMS    BACKUPS sets of VMS virtual machines each, without disks' content
+ *   make-repository disks REPO VMS           one set of VMS virtual machines with two disks of 40 GiB each, no
+ *                                            chunk twice; packs are files of the right length, without content
  *
- * REPO exists. The password is in KVSS_PASSWORD. What is made can be listed and
- * looked up, which is what bench/run scale and the tests measure; it cannot be restored.
+ * REPO exists, for disks it is a folder. The password is in KVSS_PASSWORD. What is made can be listed,
+ * looked up, and looked through by prune and by verify without --read-data, which is what
+ * bench/run scale and the tests measure; it cannot be restored.
  */
+#include "base/fd.h"
 #include "catalogue/catalogue.h"
 #include "repository/repository-private.h"
+#include "repository/pack.h"
 #include "repository/upload.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What a pack of ours holds, and an index file. */
 #define PACK_CHUNKS 128u
 #define FILE_PACKS 312u
 #define CHUNK (256u << 10)
+#define DISK_SIZE (G_GUINT64_CONSTANT(40) << 30)
 
 static KvssRepository *
 open_repository(const char *location, GError **error)
@@ -58,8 +67,29 @@ indexed_clear(gpointer pack)
     g_array_unref(((KvssIndexedPack *) pack)->entries);
 }
 
+/* A hole of the length that the index demands. */
 static bool
-make_chunks(KvssRepository *repository, uint64_t count, GError **error)
+make_pack(KvssRepository *repository, const KvssIndexedPack *pack, GError **error)
+{
+    const KvssPackEntry *entries = (const KvssPackEntry *) (void *) pack->entries->data;
+    const KvssPackEntry *last = &entries[pack->entries->len - 1];
+    char hex[KVSS_ID_HEX_LENGTH + 1];
+    g_autofree char *path = NULL;
+    kvss_autofd int fd = -1;
+
+    kvss_id_to_hex(pack->id, hex);
+    path = g_strdup_printf("%s/data/%.2s/%s", kvss_repository_folder(repository), hex, hex);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
+    if (fd < 0
+        || ftruncate(fd, (off_t) (last->offset + last->length
+                                  + kvss_pack_header_length(entries, pack->entries->len))) < 0)
+        return kvss_throw_errno(error, errno, "make pack %s", path);
+    return true;
+}
+
+/* @content: (nullable) gets the chunks' ids, and their packs are made. */
+static bool
+make_chunks(KvssRepository *repository, uint64_t count, GByteArray *content, GError **error)
 {
     while (count > 0) {
         g_autoptr(GArray) packs = g_array_new(FALSE, FALSE, sizeof(KvssIndexedPack));
@@ -72,6 +102,11 @@ make_chunks(KvssRepository *repository, uint64_t count, GError **error)
 
             g_array_append_val(packs, pack);
             count -= n;
+            for (guint i = 0; content && i < n; i++)
+                g_byte_array_append(content, g_array_index(pack.entries, KvssPackEntry, i).id,
+                                    KVSS_ID_LENGTH);
+            if (content && !make_pack(repository, &pack, error))
+                return false;
         }
         json = kvss_index_text(packs);
         if (!kvss_document_write(repository->backend, repository->codecs, KVSS_FILE_INDEX, json,
@@ -104,7 +139,7 @@ component_new(unsigned number)
         kvss_set_string(&disk->path, path);
         kvss_set_string(&disk->options, "{\"cluster_size\":65536}");
         kvss_set_string(&disk->reason, "changes are not tracked by this version");
-        disk->size = G_GUINT64_CONSTANT(40) << 30;
+        disk->size = DISK_SIZE;
         disk->chunk_size = CHUNK;
     }
     for (unsigned i = 1; i <= 5; i++) {
@@ -116,38 +151,85 @@ component_new(unsigned number)
     return component;
 }
 
-static GBytes *
-set_text(unsigned n_vms, unsigned number, gint64 time_us)
+static KvssManifest *
+manifest_new(unsigned n_vms, unsigned number, gint64 time_us, GPtrArray *owned)
 {
-    g_autoptr(GPtrArray) owned = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_component_free);
-    g_autoptr(KvssManifest) manifest = kvss_manifest_new();
+    KvssManifest *manifest = kvss_manifest_new();
 
     manifest->set_id = g_strdup_printf("0b7e5d7a-53b8-4e0c-8d5e-%012x", number);
     manifest->program = g_strdup("make-repository");
     manifest->host = g_strdup("kvm1");
     manifest->time_us = time_us;
-    manifest->size = (G_GUINT64_CONSTANT(80) << 30) * n_vms;
+    manifest->size = 2 * DISK_SIZE * n_vms;
     for (unsigned i = 0; i < n_vms; i++) {
         KvssComponent *component = component_new(i);
 
         g_ptr_array_add(owned, component);
         (void) kvss_manifest_add(manifest, component, NULL);
     }
-    return kvss_manifest_to_json(manifest);
+    return manifest;
 }
 
 static bool
-make_set(KvssRepository *repository, unsigned n_vms, unsigned number, GError **error)
+add_disk(KvssRepository *repository, KvssUpload *upload, const char *path, GError **error)
+{
+    g_autoptr(GByteArray) content = g_byte_array_new();
+    KvssNode *node;
+
+    if (!make_chunks(repository, DISK_SIZE / CHUNK, content, error))
+        return false;
+    node = g_new0(KvssNode, 1);
+    node->name = g_path_get_basename(path);
+    node->mode = 0600;
+    node->size = DISK_SIZE;
+    node->n_content = content->len / KVSS_ID_LENGTH;
+    node->content = g_byte_array_free(g_steal_pointer(&content), FALSE);
+    return kvss_upload_add_node(upload, path, node, error);
+}
+
+static bool
+add_disks(KvssRepository *repository, KvssUpload *upload, const KvssManifest *manifest,
+          GError **error)
+{
+    for (guint i = 0; i < manifest->vms->len; i++) {
+        const KvssManifestVm *vm = g_ptr_array_index(manifest->vms, i);
+
+        if (!add_disk(repository, upload, kvss_manifest_disk_path(vm, "vda"), error)
+            || !add_disk(repository, upload, kvss_manifest_disk_path(vm, "vdb"), error))
+            return false;
+    }
+    return true;
+}
+
+static bool
+make_set(KvssRepository *repository, unsigned n_vms, unsigned number, bool with_disks,
+         GError **error)
 {
     const char *tags[] = { KVSS_CATALOGUE_TAG, NULL }, *paths[] = { "/vms", NULL };
     gint64 time_us = G_GINT64_CONSTANT(1700000000000000) + number * G_TIME_SPAN_HOUR;
     KvssSnapshotInfo info = { "kvm1", paths, tags, time_us };
+    g_autoptr(GPtrArray) owned = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_component_free);
+    g_autoptr(KvssManifest) manifest = manifest_new(n_vms, number, time_us, owned);
     g_autoptr(KvssUpload) upload = kvss_upload_new(repository, error);
-    g_autoptr(GBytes) text = set_text(n_vms, number, time_us);
+    g_autoptr(GBytes) text = kvss_manifest_to_json(manifest);
     char id[KVSS_ID_HEX_LENGTH + 1];
 
     return upload && kvss_upload_add_bytes(upload, KVSS_MANIFEST_NAME, text, 0600, error)
+        && (!with_disks || add_disks(repository, upload, manifest, error))
         && kvss_upload_commit(upload, &info, id, error);
+}
+
+static bool
+make(KvssRepository *repository, int argc, char **argv, GError **error)
+{
+    if (strcmp(argv[1], "chunks") == 0)
+        return make_chunks(repository, g_ascii_strtoull(argv[3], NULL, 10), NULL, error);
+    if (argc == 4)
+        return make_set(repository, (unsigned) atoi(argv[3]), 0, true, error);
+    for (unsigned i = 0; i < (unsigned) atoi(argv[3]); i++)
+        if (!make_set(repository, (unsigned) atoi(argv[4]), i, false, error))
+            return false;
+    return true;
 }
 
 int
@@ -155,22 +237,16 @@ main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(KvssRepository) repository = NULL;
-    bool ok = false;
 
-    if (!(argc == 4 && strcmp(argv[1], "chunks") == 0)
+    if (!(argc == 4 && (strcmp(argv[1], "chunks") == 0 || strcmp(argv[1], "disks") == 0))
         && !(argc == 5 && strcmp(argv[1], "sets") == 0)) {
-        fprintf(stderr, "usage: make-repository chunks REPO COUNT | sets REPO BACKUPS VMS\n");
+        fprintf(stderr, "usage: make-repository chunks REPO COUNT | sets REPO BACKUPS VMS | "
+                        "disks REPO VMS\n");
         return 2;
     }
     repository = open_repository(argv[2], &error);
-    if (repository && argc == 4)
-        ok = make_chunks(repository, g_ascii_strtoull(argv[3], NULL, 10), &error);
-    for (unsigned i = 0; repository && argc == 5 && i < (unsigned) atoi(argv[3]); i++) {
-        ok = make_set(repository, (unsigned) atoi(argv[4]), i, &error);
-        if (!ok)
-            break;
-    }
-    if (!ok)
-        fprintf(stderr, "make-repository: %s\n", error ? error->message : "nothing to make");
-    return !ok;
+    if (repository && make(repository, argc, argv, &error))
+        return 0;
+    fprintf(stderr, "make-repository: %s\n", error->message);
+    return 1;
 }

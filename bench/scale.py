@@ -14,6 +14,7 @@ PASSWORD = "bench password"
 CHUNKS = 10_000_000
 SETS = 1000
 VMS = 100
+VM_CHUNKS = 2 * 163840  # of a VM that make-repository makes with its disks
 TIB = 1 << 40
 
 
@@ -68,6 +69,18 @@ class Scale:
         self.list("%s chunks: opened after another backup" % count)
         shutil.rmtree(self.repository)
 
+    def looked_through(self):
+        """Chunks that a set needs, in packs that are there: what verify and prune go through."""
+        vms = max(1, round(self.chunks / VM_CHUNKS))
+        count = "{:,}".format(vms * VM_CHUNKS)
+        self.begin("disks")
+        self.say("making a set of %s chunks and its packs" % count)
+        self.run(self.make, "disks", self.repository, str(vms))
+        self.list("%s chunks of one set: opened for the first time" % count)
+        self.measured("%s chunks of one set: verified, structure" % count, self.kvss, "verify")
+        self.measured("%s chunks of one set: looked through for prune" % count, self.kvss, "prune", "--dry-run")
+        shutil.rmtree(self.repository)
+
     def many_sets(self):
         self.begin("sets")
         self.say("making %d sets of %d VMs" % (SETS, VMS))
@@ -96,6 +109,7 @@ class Scale:
         self.folder = tempfile.mkdtemp(prefix="kvss-scale.", dir=base)
         try:
             self.many_chunks()
+            self.looked_through()
             self.many_sets()
             self.sparse_disk()
             print("\n".join(measure.machine(self.folder, self.kvss)))

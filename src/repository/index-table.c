@@ -18,12 +18,12 @@
 #define BYTE_ORDER_MARK 0x01020304u
 
 /*
- * A look-up brings the pages around those it touches, 64 KiB each. Of a table larger than
- * this they are let go of after so many: the whole of it would be this process's memory
- * in the end. That costs a look-up three microseconds, a fiftieth of hashing its chunk.
+ * A look-up asks the keys, which are in memory, for the block, and finds the rest in there. Of a
+ * table larger than this the block is read instead of mapped: pages that are looked at all over a
+ * mapping would all be this process's memory in the end, and cost more to bring and let go of.
  */
-#define LET_GO_FROM (128u << 20)
-#define LOOKS_MAX 1024
+#define READ_FROM (128u << 20)
+#define BLOCK_ENTRIES 64u /* 3 KiB: one page or two */
 
 typedef struct {
     char magic[8];
@@ -41,6 +41,8 @@ kvss_index_table_free(KvssIndexTable *table)
     if (!table)
         return;
     (void) munmap(table->mapped, table->length);
+    kvss_fd_clear(&table->fd);
+    g_free(table->keys);
     g_free(table);
 }
 
@@ -64,31 +66,63 @@ header_fits(const Header *header, size_t size)
                 + header->n_entries * sizeof(KvssTableEntry) == size;
 }
 
-/* Of a file whose checksum is right; NULL when its parts do not fit together. */
-static KvssIndexTable *
-table_of_file(int fd)
+/* False when its parts do not fit together. */
+static bool
+read_header(int fd, Header *out_header)
 {
-    KvssIndexTable *table;
     struct stat st;
-    Header header;
-    uint8_t *data;
 
-    if (fstat(fd, &st) < 0 || st.st_size < (off_t) sizeof header
-        || !kvss_pread_exact(fd, &header, sizeof header, 0, NULL)
-        || !header_fits(&header, (size_t) st.st_size))
+    return fstat(fd, &st) == 0 && st.st_size >= (off_t) sizeof *out_header
+        && kvss_pread_exact(fd, out_header, sizeof *out_header, 0, NULL)
+        && header_fits(out_header, (size_t) st.st_size);
+}
+
+static uint64_t
+entries_offset(const Header *header)
+{
+    return sizeof *header + (header->n_index_ids + header->n_pack_ids) * KVSS_ID_LENGTH;
+}
+
+/* Of everything but the checksum. */
+static uint64_t
+hashed_length(const Header *header)
+{
+    return entries_offset(header) + header->n_entries * sizeof(KvssTableEntry);
+}
+
+static size_t
+count_blocks(uint64_t n_entries)
+{
+    return (size_t) ((n_entries + BLOCK_ENTRIES - 1) / BLOCK_ENTRIES);
+}
+
+/* Of a file whose checksum is right. @keys is taken. */
+static KvssIndexTable *
+table_of_file(int fd, const Header *header, uint64_t *keys)
+{
+    size_t length = hashed_length(header) + KVSS_ID_LENGTH;
+    uint8_t *data = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+    int own = data == MAP_FAILED ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    KvssIndexTable *table;
+
+    if (own < 0) {
+        if (data != MAP_FAILED)
+            (void) munmap(data, length);
+        g_free(keys);
         return NULL;
-    data = mmap(NULL, (size_t) st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED)
-        return NULL;
+    }
     table = g_new0(KvssIndexTable, 1);
     table->mapped = data;
-    table->length = (size_t) st.st_size;
-    table->n_index_ids = header.n_index_ids;
-    table->n_pack_ids = header.n_pack_ids;
-    table->n_entries = header.n_entries;
-    table->index_ids = data + sizeof header;
+    table->length = length;
+    table->fd = own;
+    table->is_read = length > READ_FROM;
+    table->keys = keys;
+    table->n_index_ids = header->n_index_ids;
+    table->n_pack_ids = header->n_pack_ids;
+    table->n_entries = header->n_entries;
+    table->index_ids = data + sizeof *header;
     table->pack_ids = table->index_ids + table->n_index_ids * KVSS_ID_LENGTH;
-    table->entries = (const void *) (table->pack_ids + table->n_pack_ids * KVSS_ID_LENGTH);
+    table->entries = (const void *) (data + entries_offset(header));
     return table;
 }
 
@@ -117,16 +151,43 @@ kvss_index_table_sort(KvssTableEntry *entries, size_t n)
         qsort(entries, n, sizeof *entries, compare_entries);
 }
 
+/* The first bytes of an id as a number that sorts alike. */
+static uint64_t
+key_of(const uint8_t *id)
+{
+    uint64_t key;
+
+    memcpy(&key, id, sizeof key);
+    return GUINT64_FROM_BE(key);
+}
+
+/*
+ * The keys of the blocks that begin in @part, which lies at @at in the file. No key
+ * lies across the end of a part: what is before it are ids, parts and blocks are
+ * multiples of 32 bytes.
+ */
+static void
+note_keys(const uint8_t *part, uint64_t at, size_t length, const Header *header, uint64_t *keys)
+{
+    const uint64_t block = BLOCK_ENTRIES * sizeof(KvssTableEntry), first = entries_offset(header);
+    size_t n = count_blocks(header->n_entries);
+    size_t i = at > first ? (size_t) ((at - first + block - 1) / block) : 0;
+
+    for (; i < n && first + i * block < at + length; i++)
+        keys[i] = key_of(part + (first + i * block - at));
+}
+
 /*
  * The checksum is computed by reading, not through the mapping: the pages of a
- * large table then do not all become memory of this process.
+ * large table then do not all become memory of this process. @keys: a number for
+ * each block.
  */
 static bool
-file_hash(int fd, uint64_t length, uint8_t out_id[KVSS_ID_LENGTH])
+file_hash(int fd, const Header *header, uint64_t *keys, uint8_t out_id[KVSS_ID_LENGTH])
 {
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     g_autofree uint8_t *buffer = g_malloc(1u << 20);
-    uint64_t at = sizeof(Header);
+    uint64_t at = sizeof *header, length = hashed_length(header);
     bool ok = EVP_DigestInit_ex2(hash, EVP_sha256(), NULL) == 1;
 
     while (ok && at < length) {
@@ -134,41 +195,42 @@ file_hash(int fd, uint64_t length, uint8_t out_id[KVSS_ID_LENGTH])
 
         ok = kvss_pread_exact(fd, buffer, part, at, NULL)
             && EVP_DigestUpdate(hash, buffer, part) == 1;
+        if (ok)
+            note_keys(buffer, at, part, header, keys);
         at += part;
     }
-    ok = ok && kvss_pread_exact(fd, buffer, sizeof(Header), 0, NULL)
-        && EVP_DigestUpdate(hash, buffer, sizeof(Header)) == 1
+    ok = ok && EVP_DigestUpdate(hash, header, sizeof *header) == 1
         && EVP_DigestFinal_ex(hash, out_id, NULL) == 1;
     EVP_MD_CTX_free(hash);
     return ok;
 }
 
+/* Is all of it what was written? Fills @keys. */
 static bool
-file_is_sound(int fd)
+file_is_sound(int fd, const Header *header, uint64_t *keys)
 {
     uint8_t stored[KVSS_ID_LENGTH], found[KVSS_ID_LENGTH];
-    struct stat st;
-    uint64_t length;
 
-    if (fstat(fd, &st) < 0 || st.st_size < (off_t) (sizeof(Header) + KVSS_ID_LENGTH))
-        return false;
-    length = (uint64_t) st.st_size - KVSS_ID_LENGTH;
-    return kvss_pread_exact(fd, stored, sizeof stored, length, NULL) && file_hash(fd, length, found)
-        && kvss_id_equal(stored, found);
+    return kvss_pread_exact(fd, stored, sizeof stored, hashed_length(header), NULL)
+        && file_hash(fd, header, keys, found) && kvss_id_equal(stored, found);
 }
 
 KvssIndexTable *
 kvss_index_table_map(const char *path)
 {
     kvss_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    g_autofree uint64_t *keys = NULL;
+    Header header;
 
     if (fd < 0)
         return NULL;
-    if (!file_is_sound(fd)) {
-        g_debug("the index cache %s is damaged and is made anew", path);
-        return NULL;
+    if (read_header(fd, &header)) {
+        keys = g_new0(uint64_t, count_blocks(header.n_entries) + 1);
+        if (file_is_sound(fd, &header, keys))
+            return table_of_file(fd, &header, g_steal_pointer(&keys));
     }
-    return table_of_file(fd);
+    g_debug("the index cache %s is damaged and is made anew", path);
+    return NULL;
 }
 
 KvssIndexTable *
@@ -179,18 +241,17 @@ kvss_index_table_seal(int fd, uint64_t n_index_ids, uint64_t n_pack_ids, uint64_
         .byte_order = BYTE_ORDER_MARK, .entry_size = sizeof(KvssTableEntry),
         .n_index_ids = n_index_ids, .n_pack_ids = n_pack_ids, .n_entries = n_entries,
     };
-    uint64_t length = sizeof header + (n_index_ids + n_pack_ids) * KVSS_ID_LENGTH
-        + n_entries * sizeof(KvssTableEntry);
+    g_autofree uint64_t *keys = g_new0(uint64_t, count_blocks(n_entries) + 1);
     KvssIndexTable *table = NULL;
     uint8_t hash[KVSS_ID_LENGTH];
 
     memcpy(header.magic, MAGIC, sizeof header.magic);
     if (!kvss_pwrite_exact(fd, &header, sizeof header, 0, error))
         return NULL;
-    if (file_hash(fd, length, hash)) {
-        if (!kvss_pwrite_exact(fd, hash, sizeof hash, length, error))
+    if (file_hash(fd, &header, keys, hash)) {
+        if (!kvss_pwrite_exact(fd, hash, sizeof hash, hashed_length(&header), error))
             return NULL;
-        table = table_of_file(fd);
+        table = table_of_file(fd, &header, g_steal_pointer(&keys));
     }
     if (!table)
         kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
@@ -198,34 +259,60 @@ kvss_index_table_seal(int fd, uint64_t n_index_ids, uint64_t n_pack_ids, uint64_
     return table;
 }
 
-/* Where it would be if ids were spread evenly; being hashes, they nearly are. */
-static size_t
-likely_place(const KvssIndexTable *table, const uint8_t id[KVSS_ID_LENGTH])
-{
-    uint32_t front;
+/** The entries of one block after the other. */
+typedef struct {
+    const KvssIndexTable *table;
+    size_t block;                  /* at hand; SIZE_MAX: none yet */
+    const KvssTableEntry *entries; /* of it */
+    KvssTableEntry buffer[BLOCK_ENTRIES];
+} Reader;
 
-    memcpy(&front, id, sizeof front);
-    return (size_t) (((uint64_t) GUINT32_FROM_BE(front) * table->n_entries) >> 32);
+/* What cannot be read is looked for in the mapping, whose fault is as loud as any. */
+static const KvssTableEntry *
+entry_at(Reader *reader, size_t number)
+{
+    const KvssIndexTable *table = reader->table;
+    size_t block = number / BLOCK_ENTRIES, first = block * BLOCK_ENTRIES;
+
+    if (block != reader->block) {
+        size_t n = MIN(table->n_entries - first, BLOCK_ENTRIES);
+        uint64_t offset = (uint64_t) ((const uint8_t *) (table->entries + first)
+                                      - (const uint8_t *) table->mapped);
+
+        reader->block = block;
+        reader->entries = reader->buffer;
+        if (!table->is_read
+            || !kvss_pread_exact(table->fd, reader->buffer, n * sizeof *reader->buffer, offset,
+                                 NULL))
+            reader->entries = table->entries + first;
+    }
+    return &reader->entries[number - first];
 }
 
+/* Does the block begin below (@id, data)? Almost always its key tells. */
 static bool
-is_below(const KvssIndexTable *table, size_t number, const uint8_t id[KVSS_ID_LENGTH])
+block_is_below(Reader *reader, size_t block, uint64_t key, const uint8_t *id)
 {
-    return memcmp(table->entries[number].id, id, KVSS_ID_LENGTH) < 0;
+    uint64_t first = reader->table->keys[block];
+
+    if (first != key)
+        return first < key;
+    return memcmp(entry_at(reader, block * BLOCK_ENTRIES)->id, id, KVSS_ID_LENGTH) < 0;
 }
 
 /*
- * The first entry that is not below (@id, data): around its likely place, in steps that
- * double until it is between two of them, then by halves. So a look-up touches a page or
- * two of a table that has many thousands.
+ * The first block that does not begin below (@id, data): around its likely place, as ids
+ * being hashes are nearly spread evenly, in steps that double until it is between two of
+ * them, then by halves.
  */
 static size_t
-lower_bound(const KvssIndexTable *table, const uint8_t id[KVSS_ID_LENGTH])
+find_block(Reader *reader, const uint8_t *id)
 {
-    size_t low = 0, high = table->n_entries, step = 16;
-    size_t at = likely_place(table, id);
+    size_t low = 0, high = count_blocks(reader->table->n_entries), step = 16;
+    uint64_t key = key_of(id);
+    size_t at = (size_t) (((key >> 32) * high) >> 32);
 
-    while (at < high && is_below(table, at, id)) {
+    while (at < high && block_is_below(reader, at, key, id)) {
         low = at + 1;
         at += MIN(step, high - at);
         step *= 2;
@@ -234,7 +321,7 @@ lower_bound(const KvssIndexTable *table, const uint8_t id[KVSS_ID_LENGTH])
     for (step = 16; low < high; step *= 2) {
         size_t before = high - low > step ? high - step : low;
 
-        if (is_below(table, before, id)) {
+        if (block_is_below(reader, before, key, id)) {
             low = before + 1;
             break;
         }
@@ -243,7 +330,26 @@ lower_bound(const KvssIndexTable *table, const uint8_t id[KVSS_ID_LENGTH])
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (is_below(table, middle, id))
+        if (block_is_below(reader, middle, key, id))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The first entry that is not below (@id, data): in the block before, or the first of this one. */
+static size_t
+lower_bound(Reader *reader, const uint8_t *id)
+{
+    size_t block = find_block(reader, id);
+    size_t high = MIN(block * BLOCK_ENTRIES, reader->table->n_entries);
+    size_t low = block > 0 ? (block - 1) * BLOCK_ENTRIES : 0;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (memcmp(entry_at(reader, middle)->id, id, KVSS_ID_LENGTH) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -268,59 +374,54 @@ kvss_index_table_pack_entry(const KvssTableEntry *entry)
 }
 
 static bool
-entry_is(const KvssIndexTable *table, size_t number, bool is_tree)
+entry_is(const KvssIndexTable *table, const KvssTableEntry *entry, bool is_tree)
 {
-    uint32_t pack = table->entries[number].pack;
-
-    return is_tree == ((pack & KVSS_TABLE_TREE) != 0)
-        && (pack & ~KVSS_TABLE_TREE) < table->n_pack_ids;
+    return is_tree == ((entry->pack & KVSS_TABLE_TREE) != 0)
+        && (entry->pack & ~KVSS_TABLE_TREE) < table->n_pack_ids;
 }
 
-/* The @copy-th entry of the blob, or n_entries. */
+/* The number of the blob's @copy-th entry, or n_entries; the entry is in the reader then. */
 static size_t
-find_entry(const KvssIndexTable *table, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
-           unsigned copy)
+find_entry(Reader *reader, bool is_tree, const uint8_t *id, unsigned copy)
 {
-    if (table->length > LET_GO_FROM
-        && g_atomic_int_add(&((KvssIndexTable *) table)->n_looks, 1) % LOOKS_MAX == LOOKS_MAX - 1)
-        kvss_index_table_let_go(table);
-    for (size_t i = lower_bound(table, id);
-         i < table->n_entries && kvss_id_equal(table->entries[i].id, id); i++)
-        if (entry_is(table, i, is_tree) && copy-- == 0)
+    const KvssIndexTable *table = reader->table;
+
+    for (size_t i = lower_bound(reader, id); i < table->n_entries; i++) {
+        const KvssTableEntry *entry = entry_at(reader, i);
+
+        if (!kvss_id_equal(entry->id, id))
+            break;
+        if (entry_is(table, entry, is_tree) && copy-- == 0)
             return i;
+    }
     return table->n_entries;
 }
 
 bool
-kvss_index_table_number(const KvssIndexTable *table, bool is_tree,
-                        const uint8_t id[KVSS_ID_LENGTH], size_t *out_number)
-{
-    size_t number = find_entry(table, is_tree, id, 0);
-
-    if (number == table->n_entries)
-        return false;
-    *out_number = number;
-    return true;
-}
-
-bool
 kvss_index_table_find(const KvssIndexTable *table, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
-                      unsigned copy, KvssBlobLocation *out_location)
+                      unsigned copy, size_t *out_number, KvssBlobLocation *out_location)
 {
-    size_t number = find_entry(table, is_tree, id, copy);
+    Reader reader = { .table = table, .block = SIZE_MAX };
+    size_t number = find_entry(&reader, is_tree, id, copy);
+    const KvssTableEntry *entry;
     KvssPackEntry found;
-    size_t pack;
 
     if (number == table->n_entries)
         return false;
-    found = kvss_index_table_pack_entry(&table->entries[number]);
-    pack = table->entries[number].pack & ~KVSS_TABLE_TREE;
+    if (out_number)
+        *out_number = number;
+    if (!out_location)
+        return true;
+    entry = entry_at(&reader, number);
+    found = kvss_index_table_pack_entry(entry);
     *out_location = (KvssBlobLocation) {
         .offset = found.offset,
         .length = found.length,
         .plain_length = found.plain_length,
         .is_compressed = found.is_compressed,
     };
-    memcpy(out_location->pack, table->pack_ids + pack * KVSS_ID_LENGTH, KVSS_ID_LENGTH);
+    memcpy(out_location->pack,
+           table->pack_ids + (size_t) (entry->pack & ~KVSS_TABLE_TREE) * KVSS_ID_LENGTH,
+           KVSS_ID_LENGTH);
     return true;
 }

@@ -24,7 +24,9 @@ typedef struct {
 typedef struct {
     void *mapped;          /* holds all of the following */
     size_t length;
-    gint n_looks;          /* lookups since the last let_go, atomic */
+    int fd;                /* the file that is mapped */
+    bool is_read;          /* look-ups read the file: it is large */
+    uint64_t *keys;        /* of each block of entries: the front of its first id */
     const uint8_t *index_ids, *pack_ids;
     const KvssTableEntry *entries;
     size_t n_index_ids, n_pack_ids, n_entries;
@@ -58,13 +60,17 @@ KvssIndexTable *kvss_index_table_map(const char *path);
 /** The pages looked at so far are this process's memory no more, until they are looked at again. Threads: any. */
 void kvss_index_table_let_go(const KvssIndexTable *table);
 
+/**
+ * kvss_index_table_find:
+ * @copy: 0 for the blob's first copy, 1 for the next, ...
+ * @out_number: (optional) its place among the entries
+ * @out_location: (optional)
+ *
+ * Threads: any.
+ */
 bool kvss_index_table_find(const KvssIndexTable *table, bool is_tree,
-                           const uint8_t id[KVSS_ID_LENGTH], unsigned copy,
+                           const uint8_t id[KVSS_ID_LENGTH], unsigned copy, size_t *out_number,
                            KvssBlobLocation *out_location);
-
-/** The place of a blob's first copy among the entries. */
-bool kvss_index_table_number(const KvssIndexTable *table, bool is_tree,
-                             const uint8_t id[KVSS_ID_LENGTH], size_t *out_number);
 
 /** An entry's other half, as packs list it. */
 KvssPackEntry kvss_index_table_pack_entry(const KvssTableEntry *entry);

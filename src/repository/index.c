@@ -263,7 +263,8 @@ kvss_index_find(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH]
     bool found;
 
     g_rw_lock_reader_lock(&index->lock);
-    found = index->table && kvss_index_table_find(index->table, is_tree, id, copy, out_location);
+    found = index->table && kvss_index_table_find(index->table, is_tree, id, copy, NULL,
+                                                  out_location);
     if (!found && copy == 0)
         found = kvss_new_blobs_find(index->new_blobs, is_tree, id, out_location);
     g_rw_lock_reader_unlock(&index->lock);
@@ -280,13 +281,12 @@ kvss_index_find_new(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LEN
 bool
 kvss_index_claim(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH])
 {
-    KvssBlobLocation location;
     bool is_new;
 
     g_atomic_int_set(&index->has_claims, 1);
     g_rw_lock_reader_lock(&index->lock);
     is_new = !(index->table
-               && kvss_index_table_find(index->table, is_tree, id, 0, &location))
+               && kvss_index_table_find(index->table, is_tree, id, 0, NULL, NULL))
         && kvss_new_blobs_claim(index->new_blobs, is_tree, id);
     g_rw_lock_reader_unlock(&index->lock);
     return is_new;
@@ -335,12 +335,13 @@ kvss_index_count(KvssIndex *index)
 
 bool
 kvss_index_number(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
-                  size_t *out_number)
+                  size_t *out_number, KvssBlobLocation *out_location)
 {
     bool found;
 
     g_rw_lock_reader_lock(&index->lock);
-    found = index->table && kvss_index_table_number(index->table, is_tree, id, out_number);
+    found = index->table
+        && kvss_index_table_find(index->table, is_tree, id, 0, out_number, out_location);
     g_rw_lock_reader_unlock(&index->lock);
     return found;
 }

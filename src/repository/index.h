@@ -93,9 +93,12 @@ bool kvss_index_find_new(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_I
 /** Entries in the loaded table: blobs, and further copies of them. */
 size_t kvss_index_count(KvssIndex *index);
 
-/** The number, below the count, of a blob's first entry; false when it has none. Threads: any. */
+/**
+ * The number, below the count, of a blob's first entry, and where that lies (optional);
+ * false when it has none. Threads: any.
+ */
 bool kvss_index_number(KvssIndex *index, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
-                       size_t *out_number);
+                       size_t *out_number, KvssBlobLocation *out_location);
 
 /** One pack as the table has it: blobs in order of offset, and their numbers. */
 typedef bool (*KvssIndexVisit)(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,

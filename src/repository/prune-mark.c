@@ -22,7 +22,7 @@ mark_blob(KvssPrune *prune, bool is_tree, const uint8_t *id, bool *out_is_new, G
     char hex[KVSS_ID_HEX_LENGTH + 1];
     size_t number;
 
-    if (kvss_index_number(prune->repository->index, is_tree, id, &number)) {
+    if (kvss_index_number(prune->repository->index, is_tree, id, &number, NULL)) {
         *out_is_new = !kvss_prune_is_needed(prune, number);
         prune->needed[number / 8] |= (uint8_t) (1u << number % 8);
         return true;

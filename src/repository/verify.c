@@ -249,13 +249,13 @@ load_snapshots(KvssVerify *verify, char **snapshot_ids, GError **error)
 
 /* ---- trees ---- */
 
-/* Marks the blob as needed; false when no index names it. */
+/* Marks the blob as needed; false when no index names it. @out_location: (optional). */
 static bool
-need_blob(KvssVerify *verify, bool is_tree, const uint8_t *id)
+need_blob(KvssVerify *verify, bool is_tree, const uint8_t *id, KvssBlobLocation *out_location)
 {
     size_t number;
 
-    if (!kvss_index_number(verify->repository->index, is_tree, id, &number))
+    if (!kvss_index_number(verify->repository->index, is_tree, id, &number, out_location))
         return false;
     verify->needed[number / 8] |= (uint8_t) (1u << number % 8);
     return true;
@@ -272,8 +272,7 @@ verify_file(KvssVerify *verify, const KvssNode *node)
         KvssBlobLocation location;
         char hex[KVSS_ID_HEX_LENGTH + 1];
 
-        if (need_blob(verify, false, id)
-            && kvss_index_find(verify->repository->index, false, id, 0, &location)) {
+        if (need_blob(verify, false, id, &location)) {
             size += location.plain_length;
             continue;
         }
@@ -316,7 +315,7 @@ verify_tree(KvssVerify *verify, const char *tree, GHashTable *seen, unsigned dep
     if (depth == DEPTH_MAX || !g_hash_table_add(seen, g_strdup(tree)))
         return true;
     if (kvss_id_from_hex(tree, strlen(tree), id))
-        (void) need_blob(verify, true, id); /* loading it tells when it is missing */
+        (void) need_blob(verify, true, id, NULL); /* loading it tells when it is missing */
     nodes = load_tree(verify, tree);
     for (guint i = 0; nodes && i < nodes->len; i++) {
         const KvssNode *node = g_ptr_array_index(nodes, i);

@@ -96,42 +96,97 @@ test_sorted(void)
             const KvssPackEntry *entry = &g_array_index(entries, KvssPackEntry, n);
             KvssBlobLocation found;
 
-            g_assert_true(kvss_index_table_find(table, entry->is_tree, entry->id, 0, &found));
+            g_assert_true(kvss_index_table_find(table, entry->is_tree, entry->id, 0, NULL, &found));
             g_assert_cmpuint(found.length, ==, 100);
         }
     }
 }
 
-/* Every length of table, ids as even as hashes are: what is there is found, what is not is not. */
+/* What is there is found, what is not is not: over the mapping, and by reading. */
+static void
+assert_lookups(KvssIndexTable *table, GArray *entries)
+{
+    for (unsigned n = 0; n < 2 * entries->len; n++) {
+        KvssPackEntry *entry = &g_array_index(entries, KvssPackEntry, n / 2);
+        uint8_t absent[KVSS_ID_LENGTH];
+        KvssBlobLocation found;
+        size_t number;
+
+        table->is_read = n % 2 == 1;
+        g_assert_true(kvss_index_table_find(table, false, entry->id, 0, &number, &found));
+        g_assert_cmpuint(found.offset, ==, entry->offset);
+        g_assert_cmpmem(table->entries[number].id, KVSS_ID_LENGTH, entry->id, KVSS_ID_LENGTH);
+        memcpy(absent, entry->id, sizeof absent);
+        absent[KVSS_ID_LENGTH - 1] ^= 1;
+        g_assert_false(kvss_index_table_find(table, false, absent, 0, NULL, NULL));
+        g_assert_false(kvss_index_table_find(table, true, entry->id, 0, NULL, NULL));
+        g_assert_false(kvss_index_table_find(table, false, entry->id, 1, NULL, NULL));
+    }
+}
+
+/* @n blobs with random ids, but for the first @n_alike bytes of each. */
+static void
+check_lookups(unsigned n, size_t n_alike, GRand *dice)
+{
+    g_autoptr(KvssIndexBuild) build = kvss_index_build_new(NULL, 0, NULL);
+    g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(KvssPackEntry));
+    g_autoptr(KvssIndexTable) table = NULL;
+    const uint8_t pack[KVSS_ID_LENGTH] = { 9 };
+
+    for (unsigned i = 0; i < n; i++) {
+        KvssPackEntry entry = { .offset = i, .length = 100 };
+
+        memset(entry.id, 0x5a, sizeof entry.id);
+        for (size_t byte = n_alike; byte < KVSS_ID_LENGTH; byte++)
+            entry.id[byte] = (uint8_t) g_rand_int(dice);
+        g_array_append_val(entries, entry);
+    }
+    kvss_index_build_add_pack(pack, entries, build);
+    table = kvss_index_build_finish(build, NULL);
+    assert_lookups(table, entries);
+}
+
+/* Every length of table. Ids as even as hashes are, and ids whose front tells nothing. */
 static void
 test_lookups(void)
 {
+    static const size_t alike[] = { 0, 6, 8, 20 };
     g_autoptr(GRand) dice = g_rand_new_with_seed(1);
 
-    for (unsigned n = 1; n < 3000; n = n * 3 / 2 + 1) {
-        g_autoptr(KvssIndexBuild) build = kvss_index_build_new(NULL, 0, NULL);
-        g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(KvssPackEntry));
-        g_autoptr(KvssIndexTable) table = NULL;
-        const uint8_t pack[KVSS_ID_LENGTH] = { 9 };
-        KvssBlobLocation found;
+    for (size_t i = 0; i < G_N_ELEMENTS(alike); i++) {
+        for (unsigned n = 1; n < 3000; n = n * 3 / 2 + 1)
+            check_lookups(n, alike[i], dice);
+        for (unsigned n = 62; n < 67; n++) /* around the end of a block */
+            check_lookups(n, alike[i], dice);
+    }
+}
 
-        for (unsigned i = 0; i < n; i++) {
-            KvssPackEntry entry = { .offset = i, .length = 100 };
+/* More copies of one blob than a block holds: each is found, and behind the last there is none. */
+static void
+test_copies(void)
+{
+    g_autoptr(KvssIndexBuild) build = kvss_index_build_new(NULL, 0, NULL);
+    g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(KvssPackEntry));
+    g_autoptr(KvssIndexTable) table = NULL;
+    const uint8_t pack[KVSS_ID_LENGTH] = { 9 }, id[KVSS_ID_LENGTH] = { 1, 2, 3 };
+    KvssBlobLocation found;
 
-            for (size_t byte = 0; byte < KVSS_ID_LENGTH; byte++)
-                entry.id[byte] = (uint8_t) g_rand_int(dice);
-            g_array_append_val(entries, entry);
-        }
-        kvss_index_build_add_pack(pack, entries, build);
-        table = kvss_index_build_finish(build, NULL);
-        for (unsigned i = 0; i < n; i++) {
-            KvssPackEntry *entry = &g_array_index(entries, KvssPackEntry, i);
+    for (unsigned i = 0; i < 300; i++) {
+        KvssPackEntry entry = { .offset = i, .length = 100, .id = { i < 50, 2, 3, i < 50 ? i : 0 } };
 
-            g_assert_true(kvss_index_table_find(table, false, entry->id, 0, &found));
-            g_assert_cmpuint(found.offset, ==, i);
-            entry->id[KVSS_ID_LENGTH - 1] ^= 1;
-            g_assert_false(kvss_index_table_find(table, false, entry->id, 0, &found));
-        }
+        if (i >= 50)
+            memcpy(entry.id, id, sizeof id);
+        g_array_append_val(entries, entry);
+    }
+    kvss_index_build_add_pack(pack, entries, build);
+    table = kvss_index_build_finish(build, NULL);
+    for (int by_reading = 0; by_reading < 2; by_reading++) {
+        table->is_read = by_reading;
+        /* The first of those below has the same id. */
+        for (unsigned copy = 0; copy < 251; copy++)
+            g_assert_true(kvss_index_table_find(table, false, id, copy, NULL, &found));
+        g_assert_cmpuint(found.offset, ==, 299);
+        g_assert_false(kvss_index_table_find(table, false, id, 251, NULL, &found));
     }
 }
 
@@ -171,7 +226,7 @@ test_empty(void)
 
     g_assert_nonnull(table);
     g_assert_cmpuint(table->n_entries, ==, 0);
-    g_assert_false(kvss_index_table_find(table, false, id, 0, &found));
+    g_assert_false(kvss_index_table_find(table, false, id, 0, NULL, &found));
 }
 
 static unsigned
@@ -227,6 +282,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/index-build/sorted", test_sorted);
     g_test_add_func("/index-build/lookups", test_lookups);
+    g_test_add_func("/index-build/copies", test_copies);
     g_test_add_func("/index-build/runs", test_runs);
     g_test_add_func("/index-build/on-top", test_on_top);
     g_test_add_func("/index-build/empty", test_empty);
