@@ -79,6 +79,10 @@ server_spawn(const KvssImageServer *server, const KvssImageServerOptions *option
         g_ptr_array_add(argv, (gpointer) common[i]);
     if (!options->is_writable) {
         g_ptr_array_add(argv, (gpointer) "--read-only");
+        if (options->bitmap) {
+            g_ptr_array_add(argv, (gpointer) "--bitmap");
+            g_ptr_array_add(argv, (gpointer) options->bitmap);
+        }
     } else {
         g_ptr_array_add(argv, (gpointer) "--cache=writeback");
         g_ptr_array_add(argv, (gpointer) (options->keeps_room ? "--discard=ignore"
@@ -157,7 +161,7 @@ kvss_image_server_start(const KvssImageServerOptions *options, GError **error)
     server->process = server_spawn(server, options, error);
     if (!server->process || !server_wait_ready(server, error))
         return NULL;
-    server->hold = kvss_nbd_client_new(server->socket, server->export_name, false, error);
+    server->hold = kvss_nbd_client_new(server->socket, server->export_name, false, NULL, error);
     if (!server->hold)
         return NULL;
     server->size = server->hold->size;

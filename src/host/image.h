@@ -79,6 +79,7 @@ typedef struct {
     const char *export_name;  /* "vda" */
     bool is_writable;         /* for a restore; else the image is held still and read-only */
     bool keeps_room;          /* zeroes written do not become holes */
+    const char *bitmap;       /* (nullable) a dirty bitmap of the image, offered with it (read-only) */
 } KvssImageServerOptions;
 
 typedef struct KvssImageServer KvssImageServer;

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #define GOODBYE_MS 5000
+#define BITMAP_CONTEXT "qemu:dirty-bitmap:"
 
 /* Requests in flight are dropped with the connection; their buffers are free then. */
 static void
@@ -76,6 +77,7 @@ client_connect(KvssNbdClient *client, bool wants_map, GError **error)
         || nbd_set_pread_initialize(client->nbd, false) != 0
         || (wants_map
             && nbd_add_meta_context(client->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0)
+        || (client->changes && nbd_add_meta_context(client->nbd, client->changes) != 0)
         || nbd_aio_connect_unix(client->nbd, client->socket) != 0)
         return client_throw_connect(client, error);
 
@@ -90,16 +92,22 @@ client_connect(KvssNbdClient *client, bool wants_map, GError **error)
         return client_throw_connect(client, error);
     client->size = (uint64_t) size;
     client->has_map = nbd_can_meta_context(client->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
-    return true;
+    if (!client->changes || nbd_can_meta_context(client->nbd, client->changes) == 1)
+        return true;
+    return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND,
+                      "NBD export '%s': the server does not offer %s", client->export_name,
+                      client->changes);
 }
 
 KvssNbdClient *
-kvss_nbd_client_new(const char *socket, const char *export_name, bool wants_map, GError **error)
+kvss_nbd_client_new(const char *socket, const char *export_name, bool wants_map,
+                    const char *bitmap, GError **error)
 {
     g_autoptr(KvssNbdClient) client = g_new0(KvssNbdClient, 1);
 
     client->socket = g_strdup(socket);
     client->export_name = g_strdup(export_name);
+    client->changes = bitmap ? g_strconcat(BITMAP_CONTEXT, bitmap, NULL) : NULL;
     client->nbd = nbd_create();
     if (!client->nbd) {
         client_throw_connect(client, error);
@@ -151,6 +159,7 @@ kvss_nbd_client_free(KvssNbdClient *client)
         nbd_close(client->nbd);
     }
     g_free(client->socket);
+    g_free(client->changes);
     g_free(client->export_name);
     g_free(client);
 }

@@ -21,6 +21,7 @@ typedef struct {
     char *socket, *export_name;
     uint64_t size;           /* bytes */
     bool has_map;            /* base:allocation is there */
+    char *changes;           /* (nullable) the context of the dirty bitmap asked for */
 
     unsigned in_flight;
     int request_error;       /* errno of the first request that failed; 0 */
@@ -29,11 +30,13 @@ typedef struct {
 /**
  * kvss_nbd_client_new:
  * @wants_map: ask for base:allocation
+ * @bitmap: (nullable) ask for this dirty bitmap of QEMU's
  *
- * Connects and negotiates. Errors: KVSS_HOST_ERROR with the socket and the reason.
+ * Connects and negotiates. Errors: KVSS_HOST_ERROR with the socket and the reason;
+ * NOT_FOUND when the server does not export @bitmap.
  */
 KvssNbdClient *kvss_nbd_client_new(const char *socket, const char *export_name, bool wants_map,
-                                   GError **error);
+                                   const char *bitmap, GError **error);
 
 /** Says goodbye to the server and frees; bounded. Accepts NULL. */
 void kvss_nbd_client_free(KvssNbdClient *client);

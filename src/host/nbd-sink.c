@@ -63,7 +63,7 @@ client_take(NbdSink *self, GError **error)
     self->is_taken[i] = true;
     g_mutex_unlock(&self->lock);
     if (!self->clients[i])
-        self->clients[i] = kvss_nbd_client_new(self->socket, self->export_name, false, error);
+        self->clients[i] = kvss_nbd_client_new(self->socket, self->export_name, false, NULL, error);
     if (self->clients[i] && kvss_nbd_client_check(self->clients[i], error))
         return i;
     client_give(self, i);
@@ -236,7 +236,7 @@ KvssSink *
 kvss_nbd_sink_new(const char *socket, const char *export_name, uint64_t size, bool is_blank,
                   GError **error)
 {
-    g_autoptr(KvssNbdClient) client = kvss_nbd_client_new(socket, export_name, false, error);
+    g_autoptr(KvssNbdClient) client = kvss_nbd_client_new(socket, export_name, false, NULL, error);
     NbdSink *self;
 
     if (!client || !check_server(client, size, is_blank, error))

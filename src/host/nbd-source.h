@@ -28,6 +28,16 @@ struct KvssSource;
 struct KvssSource *kvss_nbd_source_new(const char *socket, const char *export_name,
                                        GError **error);
 
+/**
+ * kvss_nbd_source_new_with_changes:
+ * @bitmap: (nullable) a dirty bitmap that the server exports with the disk
+ *
+ * The same, and what @bitmap has not marked is reported as unchanged.
+ * Errors: NOT_FOUND when the server has no such bitmap there.
+ */
+struct KvssSource *kvss_nbd_source_new_with_changes(const char *socket, const char *export_name,
+                                                    const char *bitmap, GError **error);
+
 /** Of such a source: false with an error once its server is gone; does not wait for it. */
 bool kvss_nbd_source_check_server(struct KvssSource *source, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

@@ -129,6 +129,100 @@ test_there_and_back(gconstpointer data)
     (void) g_remove(image);
 }
 
+static void
+run_tool(const char *first, ...)
+{
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+    va_list args;
+    int status;
+
+    va_start(args, first);
+    for (const char *word = first; word; word = va_arg(args, const char *))
+        g_ptr_array_add(argv, (gpointer) word);
+    va_end(args);
+    g_ptr_array_add(argv, NULL);
+    g_assert_true(g_spawn_sync(NULL, (char **) argv->pdata, NULL,
+                               G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                               NULL, &status, &error));
+    g_assert_true(g_spawn_check_wait_status(status, &error));
+}
+
+/* Ranges that were touched since the bitmap began, in its own grains of 64 KiB. */
+static const KvssExtent touched[] = {
+    { 0, 65536, .zero = false },                    /* 1 byte at 5 */
+    { 40 * MIB, MIB, .zero = false },               /* into the hole */
+    { 51 * MIB, 128 * 1024, .zero = true },         /* discarded */
+    { DISK_LENGTH - 65536, 65536, .zero = false },
+};
+
+static bool
+is_touched(uint64_t offset)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(touched); i++)
+        if (offset >= touched[i].offset && offset < touched[i].offset + touched[i].length)
+            return true;
+    return false;
+}
+
+static void
+touch(const char *image)
+{
+    run_tool("qemu-img", "bitmap", "--add", image, "since", NULL);
+    run_tool("qemu-io", "-f", "qcow2", "-c", "write -P 0x11 5 1", "-c", "write -P 0x22 40M 1M", "-c",
+             "write -z -u 51M 128k", "-c", "write -P 0x33 67108863 1", image, NULL);
+}
+
+/* What a bitmap has not marked is unchanged; zeroes are told beside it. */
+static void
+test_changes(void)
+{
+    g_autofree char *image = in_folder("image"), *socket = in_folder("s");
+    g_autoptr(GBytes) content = pattern_new();
+    KvssImageServerOptions options = { .path = image, .format = "qcow2", .socket = socket,
+                                       .export_name = "vda", .bitmap = "since" };
+    g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
+    g_autoptr(KvssImageServer) server = NULL;
+    g_autoptr(KvssSource) source = NULL;
+    g_autoptr(GError) error = NULL;
+    uint64_t touched_and_zero = 0;
+
+    write_image(image, "qcow2", content);
+    touch(image);
+    server = kvss_image_server_start(&options, &error);
+    g_assert_no_error(error);
+    source = kvss_nbd_source_new_with_changes(socket, "vda", "since", &error);
+    g_assert_no_error(error);
+    g_assert_true(kvss_source_extents(source, 0, source->size, extents, &error));
+    for (guint i = 0; i < extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(extents, KvssExtent, i);
+
+        for (uint64_t at = extent->offset; at < extent->offset + extent->length; at += 65536)
+            g_assert_true(extent->unchanged == !is_touched(at));
+        if (extent->zero && !extent->unchanged)
+            touched_and_zero += extent->length;
+    }
+    g_assert_cmpuint(touched_and_zero, ==, 128 * 1024);
+    (void) g_remove(image);
+}
+
+static void
+test_no_such_bitmap(void)
+{
+    g_autofree char *image = in_folder("image");
+    g_autoptr(GBytes) content = pattern_new();
+    g_autoptr(KvssImageServer) server = NULL;
+    g_autoptr(GError) error = NULL;
+
+    write_image(image, "qcow2", content);
+    server = serve(image, "qcow2", false, &error);
+    g_assert_no_error(error);
+    g_assert_null(kvss_nbd_source_new_with_changes(kvss_image_server_socket(server), "vda", "since",
+                                                   &error));
+    g_assert_error(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND);
+    (void) g_remove(image);
+}
+
 /* What was there before must be gone: zeroes are written when the target is not blank. */
 static void
 test_overwrite(void)
@@ -320,6 +414,8 @@ main(int argc, char **argv)
         g_test_add_data_func("/nbd/there-and-back/qcow2", "qcow2", test_there_and_back);
         g_test_add_data_func("/nbd/there-and-back/vpc", "vpc", test_there_and_back);
         g_test_add_data_func("/nbd/there-and-back/vhdx", "vhdx", test_there_and_back);
+        g_test_add_func("/nbd/changes", test_changes);
+        g_test_add_func("/nbd/no-such-bitmap", test_no_such_bitmap);
         g_test_add_func("/nbd/overwrite", test_overwrite);
         g_test_add_func("/nbd/locks", test_locks);
         g_test_add_func("/nbd/start-fails", test_start_fails);
