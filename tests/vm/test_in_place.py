@@ -295,6 +295,7 @@ class Device(InPlaceCase):
         self.assertFailed(self.damaged()("restore", "latest", "dev", "--yes"), 7, "dev")
         self.assertEqual(self.disk.hash(), self.before)
         self.assertNoLogs(self.dev)
+        self.restore("latest", "dev")
 
     def test_without_a_way_back(self):
         plan = self.kvss("restore", "latest", "dev", "--no-rollback", "--dry-run")
