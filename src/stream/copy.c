@@ -302,6 +302,15 @@ copy_run(Copy *copy)
         g_thread_join(threads[i]);
 }
 
+/* In whole blocks of the sink. */
+static uint64_t
+window_length(const KvssSource *source, const KvssSink *sink)
+{
+    uint64_t length = source->read_length ? MIN(source->read_length, WINDOW_LENGTH) : WINDOW_LENGTH;
+
+    return MAX(sink->block, length / sink->block * sink->block);
+}
+
 bool
 kvss_copy(KvssSource *source, KvssSink *sink, KvssCopyProgress progress, gpointer progress_data,
           GCancellable *cancellable, KvssCopyStats *out_stats, GError **error)
@@ -312,7 +321,7 @@ kvss_copy(KvssSource *source, KvssSink *sink, KvssCopyProgress progress, gpointe
         .cancellable = cancellable,
         .progress = progress,
         .progress_data = progress_data,
-        .window = MAX(sink->block, WINDOW_LENGTH / sink->block * sink->block),
+        .window = window_length(source, sink),
     };
 
     g_assert(source->size == sink->size);
