@@ -65,7 +65,7 @@ class Tool:
 
 class Kvss(Tool):
     name = "kvss"
-    note = "a shut-off VM, its qcow2 through qemu-nbd"
+    note = "a shut-off VM, its qcow2 under qemu-nbd's lock, from the file"
 
     def __init__(self, folder, disks):
         super().__init__(folder, disks)
