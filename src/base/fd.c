@@ -5,8 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 void
@@ -69,6 +72,32 @@ kvss_pwrite_exact(int fd, const void *buffer, size_t length, uint64_t offset, GE
         length -= (size_t) n;
     }
     return true;
+}
+
+/* That they only store what they are given is known of these. */
+static bool
+may_be_direct(int fd)
+{
+    struct statfs fs;
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
+        return false;
+    return S_ISBLK(st.st_mode)
+           || (S_ISREG(st.st_mode)
+               && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC));
+}
+
+/* By its descriptor and not by its path, which may be another file's by now. */
+int
+kvss_fd_open_direct(int fd)
+{
+    char path[32];
+
+    if (!may_be_direct(fd))
+        return -1;
+    (void) snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
 }
 
 bool

@@ -27,6 +27,19 @@ bool kvss_pread_exact(int fd, void *buffer, size_t length, uint64_t offset, GErr
 bool kvss_pwrite_exact(int fd, const void *buffer, size_t length, uint64_t offset,
                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** What memory, offset and length are multiples of where kvss_fd_open_direct()'s descriptor is used. */
+#define KVSS_DIRECT_ALIGNMENT 4096u
+
+/**
+ * kvss_fd_open_direct:
+ * @fd: a regular file or block device, open for writing
+ *
+ * Another descriptor of it, past the page cache (O_DIRECT); -1 where that is not possible, or
+ * where the file system does something with the content on its way through the cache
+ * (compression, checksums). A write through it may still be refused: then the cache is the way.
+ */
+int kvss_fd_open_direct(int fd);
+
 /**
  * kvss_write_exact:
  *

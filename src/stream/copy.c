@@ -8,6 +8,7 @@
  * handful of calls.
  */
 #include "stream/copy.h"
+#include "base/fd.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 
@@ -281,12 +282,13 @@ static gpointer
 copy_worker(gpointer data)
 {
     Copy *copy = data;
-    g_autofree uint8_t *buffer = g_malloc(copy->window);
+    uint8_t *buffer = g_aligned_alloc(1, copy->window, KVSS_DIRECT_ALIGNMENT);
     g_autoptr(GArray) extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
     Task task = { .extents = extents };
 
     while (copy_step(copy, &task, buffer))
         ;
+    g_aligned_free(buffer);
     return NULL;
 }
 

@@ -1,5 +1,8 @@
 /*
  * file-sink.c - an open local file, or block device, as a sink
+ *
+ * What is written is synced at the end, and read by nobody before: the page cache would
+ * only copy it, and threads that write into one file through it wait for each other.
  */
 #include "base/fd.h"
 #include "stream/sink.h"
@@ -18,14 +21,36 @@ typedef struct {
     KvssSink sink;
     char *path;
     int fd;
+    int direct; /* past the page cache; -1: there is no such way */
 } FileSink;
+
+static bool
+fits_direct(const FileSink *self, const void *buffer, size_t length, uint64_t offset)
+{
+    return self->direct >= 0
+        && ((uintptr_t) buffer | length | offset) % KVSS_DIRECT_ALIGNMENT == 0;
+}
+
+/* What is refused for how it lies, or cut short, goes through the page cache as a whole. */
+static bool
+write_all(const FileSink *self, const void *buffer, size_t length, uint64_t offset, GError **error)
+{
+    ssize_t n = fits_direct(self, buffer, length, offset)
+                    ? pwrite(self->direct, buffer, length, (off_t) offset) : 0;
+
+    if (n == (ssize_t) length)
+        return true;
+    if (n < 0 && errno != EINVAL && errno != EINTR)
+        return kvss_throw_errno(error, errno, "write at offset %" G_GUINT64_FORMAT, offset);
+    return kvss_pwrite_exact(self->fd, buffer, length, offset, error);
+}
 
 static bool
 file_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
 {
     FileSink *self = (FileSink *) sink;
 
-    if (kvss_pwrite_exact(self->fd, buffer, length, offset, error))
+    if (write_all(self, buffer, length, offset, error))
         return true;
     g_prefix_error(error, "%s: ", self->path);
     return false;
@@ -99,6 +124,7 @@ file_free(KvssSink *sink)
 {
     FileSink *self = (FileSink *) sink;
 
+    kvss_fd_clear(&self->direct);
     kvss_fd_clear(&self->fd);
     g_free(self->path);
     g_free(self);
@@ -129,6 +155,7 @@ kvss_sink_new_fd(int fd, const char *path, uint64_t size, bool is_blank)
     self->sink.is_parallel = true;
     self->path = g_strdup(path);
     self->fd = fd;
+    self->direct = kvss_fd_open_direct(fd);
     return &self->sink;
 }
 

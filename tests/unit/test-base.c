@@ -81,6 +81,28 @@ test_undo(void)
     g_string_free(order, TRUE);
 }
 
+/* Not every file system that tests run on has such a way. */
+static void
+test_fd_direct(int fd)
+{
+    kvss_autofd int direct = kvss_fd_open_direct(fd);
+    uint8_t *block = g_aligned_alloc(1, KVSS_DIRECT_ALIGNMENT, KVSS_DIRECT_ALIGNMENT);
+    uint8_t found[3];
+    int pipes[2];
+
+    memset(block, 7, KVSS_DIRECT_ALIGNMENT);
+    if (direct >= 0) {
+        g_assert_cmpint(pwrite(direct, block, KVSS_DIRECT_ALIGNMENT, 0), ==, KVSS_DIRECT_ALIGNMENT);
+        g_assert_true(kvss_pread_exact(fd, found, sizeof found, 1, NULL));
+        g_assert_cmpmem(found, sizeof found, "\7\7\7", 3);
+    }
+    g_assert_cmpint(pipe(pipes), ==, 0);
+    g_assert_cmpint(kvss_fd_open_direct(pipes[1]), ==, -1);
+    (void) close(pipes[0]);
+    (void) close(pipes[1]);
+    g_aligned_free(block);
+}
+
 static void
 test_fd(void)
 {
@@ -100,6 +122,7 @@ test_fd(void)
     g_assert_false(kvss_pread_exact(-1, buffer, 1, 0, &error));
     g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED);
 
+    test_fd_direct(fd);
     taken = kvss_fd_steal(&fd);
     g_assert_cmpint(fd, ==, -1);
     errno = 77;

@@ -472,6 +472,14 @@ test_file_sink(void)
     g_assert_cmpint(fstat(fd, &st), ==, 0);
     g_assert_cmpint(st.st_blocks * 512, <, 2 * MIB);
 
+    /* From memory that lies anywhere, and over what was written already. */
+    g_assert_true(kvss_sink_write(sink, MIB, data + MIB - 1, MIB, &error));
+    g_assert_true(kvss_sink_finish(sink, &error));
+    g_free(g_steal_pointer(&found));
+    g_assert_true(g_file_get_contents(path, &found, &length, &error));
+    data[MIB] = 0;
+    g_assert_cmpmem(found, length, data, size);
+
     g_assert_cmpint(symlink(path, link), ==, 0);
     g_assert_null(kvss_sink_new_file(link, size, &error));
     g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED);
