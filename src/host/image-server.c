@@ -65,6 +65,16 @@ static const KvssProcessVariable keeps_buffers[] = {
     { NULL, NULL },
 };
 
+/* qemu-nbd would refuse to start where the file system cannot. */
+static bool
+can_be_direct(const char *path)
+{
+    kvss_autofd int fd = open(path, O_WRONLY | O_CLOEXEC);
+    kvss_autofd int direct = fd >= 0 ? kvss_fd_open_direct(fd) : -1;
+
+    return direct >= 0;
+}
+
 static KvssProcess *
 server_spawn(const KvssImageServer *server, const KvssImageServerOptions *options,
              GError **error)
@@ -84,7 +94,8 @@ server_spawn(const KvssImageServer *server, const KvssImageServerOptions *option
             g_ptr_array_add(argv, (gpointer) options->bitmap);
         }
     } else {
-        g_ptr_array_add(argv, (gpointer) "--cache=writeback");
+        g_ptr_array_add(argv, (gpointer) (options->is_new && can_be_direct(server->path)
+                                              ? "--cache=none" : "--cache=writeback"));
         g_ptr_array_add(argv, (gpointer) (options->keeps_room ? "--discard=ignore"
                                                               : "--discard=unmap"));
         g_ptr_array_add(argv, (gpointer) (options->keeps_room ? "--detect-zeroes=off"

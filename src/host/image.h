@@ -80,6 +80,7 @@ typedef struct {
     bool is_writable;         /* for a restore; else the image is held still and read-only */
     bool keeps_room;          /* zeroes written do not become holes */
     const char *bitmap;       /* (nullable) a dirty bitmap of the image, offered with it (read-only) */
+    bool is_new;              /* filled once, and read by nobody before: past the page cache where that is possible */
 } KvssImageServerOptions;
 
 typedef struct KvssImageServer KvssImageServer;

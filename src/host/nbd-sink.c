@@ -5,9 +5,13 @@
 #include "host/nbd-client.h"
 #include "stream/sink.h"
 
+#include <sys/socket.h>
+
 #define BLOCK_LENGTH (64u * 1024)
-#define REQUEST_LENGTH (512u * 1024)
+#define REQUEST_LENGTH (2u * 1024 * 1024)
 #define REQUESTS_IN_FLIGHT 8
+/* Bytes that the kernel takes before the server reads them: with fewer, the two wake each other too often. */
+#define SOCKET_LENGTH (4 * 1024 * 1024)
 #define ZERO_STEP (G_GUINT64_CONSTANT(1) << 30)
 #define SECTOR_LENGTH 512
 /* The page cache of a slow disk may take minutes to go out. */
@@ -31,6 +35,19 @@ typedef struct {
 } NbdSink;
 
 /* ---- connections ---- */
+
+/* A privileged process may have more than others; where it may not, what it has will do. */
+static KvssNbdClient *
+client_connect(const char *socket, const char *export_name, GError **error)
+{
+    KvssNbdClient *client = kvss_nbd_client_new(socket, export_name, false, NULL, error);
+    int length = SOCKET_LENGTH;
+
+    if (client)
+        (void) setsockopt(nbd_aio_get_fd(client->nbd), SOL_SOCKET, SO_SNDBUFFORCE, &length,
+                          sizeof length);
+    return client;
+}
 
 /* One that nobody has, or -1. Called under the lock. */
 static int
@@ -63,7 +80,7 @@ client_take(NbdSink *self, GError **error)
     self->is_taken[i] = true;
     g_mutex_unlock(&self->lock);
     if (!self->clients[i])
-        self->clients[i] = kvss_nbd_client_new(self->socket, self->export_name, false, NULL, error);
+        self->clients[i] = client_connect(self->socket, self->export_name, error);
     if (self->clients[i] && kvss_nbd_client_check(self->clients[i], error))
         return i;
     client_give(self, i);
@@ -236,7 +253,7 @@ KvssSink *
 kvss_nbd_sink_new(const char *socket, const char *export_name, uint64_t size, bool is_blank,
                   GError **error)
 {
-    g_autoptr(KvssNbdClient) client = kvss_nbd_client_new(socket, export_name, false, NULL, error);
+    g_autoptr(KvssNbdClient) client = client_connect(socket, export_name, error);
     NbdSink *self;
 
     if (!client || !check_server(client, size, is_blank, error))

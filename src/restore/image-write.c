@@ -15,6 +15,7 @@ image_serve(const ImageWrite *image, GError **error)
         .export_name = image->export_name,
         .is_writable = true,
         .keeps_room = image->keeps_room,
+        .is_new = true,
     };
 
     return kvss_image_server_start(&options, error);
