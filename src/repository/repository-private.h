@@ -7,6 +7,7 @@
 #include "repository/codec.h"
 #include "repository/id.h"
 #include "repository/index.h"
+#include "repository/key.h"
 #include "repository/lock.h"
 #include "repository/repository.h"
 
@@ -29,6 +30,17 @@ struct KvssRepository {
 #define KVSS_LOCK_MAX (64u << 10)
 #define KVSS_SNAPSHOT_MAX (16u << 20)
 #define KVSS_INDEX_MAX (512u << 20)
+
+/**
+ * kvss_repository_init_at_cost:
+ * @cost: what a try of the password costs whoever opens it, us as well
+ *
+ * kvss_repository_init(), for repositories that are opened a thousand times and
+ * guard nothing: those of tests.
+ */
+bool kvss_repository_init_at_cost(const char *location, const char *password,
+                                  const KvssKeyCost *cost, char **out_id,
+                                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** The text of a config file. Errors: CORRUPT; FORMAT for a version that this build does not know. */
 bool kvss_config_parse(const void *text, size_t length, char out_id[KVSS_ID_HEX_LENGTH + 1],

@@ -2,7 +2,6 @@
  * repository.c - create, open, close
  */
 #include "repository/json.h"
-#include "repository/key.h"
 #include "repository/lock-note.h"
 #include "repository/polynomial.h"
 #include "repository/repository-private.h"
@@ -106,17 +105,19 @@ config_read(KvssBackend *backend, KvssCodecPool *codecs, char out_id[KVSS_ID_HEX
 
 /* The config comes last: until it is there, the folder is no repository. */
 static bool
-fill_new(KvssBackend *backend, const char *password, const char *id, GError **error)
+fill_new(KvssBackend *backend, const char *password, const KvssKeyCost *cost, const char *id,
+         GError **error)
 {
     g_autoptr(KvssKey) master = kvss_key_new();
 
     kvss_key_generate(master);
-    return kvss_key_add(backend, password, master, &kvss_key_cost, error)
+    return kvss_key_add(backend, password, master, cost, error)
         && config_write(backend, master, id, error);
 }
 
 bool
-kvss_repository_init(const char *location, const char *password, char **out_id, GError **error)
+kvss_repository_init_at_cost(const char *location, const char *password, const KvssKeyCost *cost,
+                             char **out_id, GError **error)
 {
     g_autoptr(KvssBackend) backend = NULL;
     char hex[KVSS_ID_HEX_LENGTH + 1];
@@ -128,11 +129,17 @@ kvss_repository_init(const char *location, const char *password, char **out_id, 
         return false;
     kvss_crypto_random(id, sizeof id);
     kvss_id_to_hex(id, hex);
-    if (!fill_new(backend, password, hex, error))
+    if (!fill_new(backend, password, cost, hex, error))
         return false; /* freeing the backend takes back what was made */
     if (out_id)
         *out_id = g_strdup(hex);
     return true;
+}
+
+bool
+kvss_repository_init(const char *location, const char *password, char **out_id, GError **error)
+{
+    return kvss_repository_init_at_cost(location, password, &kvss_key_cost, out_id, error);
 }
 
 /* ---- open ---- */

@@ -438,8 +438,7 @@ make_repository(void)
     folder = g_dir_make_tmp("kvss-test-XXXXXX", &error);
     g_assert_no_error(error);
     location = path_of("repository");
-    g_assert_true(kvss_repository_init(location, PASSWORD, NULL, &error));
-    cheap_key(location, PASSWORD);
+    g_assert_true(cheap_init(location, PASSWORD, &error));
 }
 
 static void

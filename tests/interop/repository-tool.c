@@ -2,7 +2,8 @@
  * repository-tool.c - the repository by itself, as a command, for tests against restic
  *
  *   repository-tool init REPO
- *   repository-tool cheap REPO                       a key that costs nothing in place of the one of init
+ *   repository-tool make REPO                        init, with a key that costs nothing
+ *   repository-tool cheap REPO                       such a key in place of the one that is there
  *   repository-tool backup REPO TAG PATH=FILE...     prints the snapshot's id
  *   repository-tool list REPO
  *   repository-tool dump REPO SNAPSHOT PATH          content to standard output
@@ -49,6 +50,12 @@ cmd_init(char **args, GError **error)
         return false;
     printf("%s\n", id);
     return true;
+}
+
+static bool
+cmd_make(char **args, GError **error)
+{
+    return cheap_init(args[0], g_getenv("KVSS_PASSWORD"), error);
 }
 
 static bool
@@ -247,10 +254,10 @@ static const struct {
     int n_args; /* at least */
     bool (*run)(char **args, GError **error);
 } commands[] = {
-    { "init", 1, cmd_init },       { "cheap", 1, cmd_cheap },
-         { "backup", 3, cmd_backup }, { "list", 1, cmd_list },
-    { "dump", 3, cmd_dump },       { "restore", 4, cmd_restore }, { "verify", 1, cmd_verify },
-    { "remove", 3, cmd_remove },   { "hold", 1, cmd_hold },
+    { "init", 1, cmd_init },     { "make", 1, cmd_make },       { "cheap", 1, cmd_cheap },
+    { "backup", 3, cmd_backup }, { "list", 1, cmd_list },       { "dump", 3, cmd_dump },
+    { "verify", 1, cmd_verify }, { "restore", 4, cmd_restore }, { "remove", 3, cmd_remove },
+    { "hold", 1, cmd_hold },
 };
 
 int

@@ -162,7 +162,7 @@ class ResticToOurs(Case):
     def test_restored_and_backed_up_again(self):
         """Ours, restored by restic, stored again by restic into our repository."""
         disk = self.write('vda', noise(5, 3000000), 5 << 20, text(5, 100000))
-        self.tool('init')
+        self.tool('make')
         first = self.tool('backup', 'kvss', 'vms/a/disks/vda.raw=' + disk)
         self.restic('restore', first, '--target', self.path('out'))
         self.restic('backup', '--tag', 'kvss', '.', cwd=self.path('out'))
@@ -176,7 +176,7 @@ class ResticToOurs(Case):
 
     def test_pruned_by_restic(self):
         """restic removes a backup and rewrites packs and index: the rest is as it was."""
-        self.tool('init')
+        self.tool('make')
         common, old = noise(6, 2000000), noise(7, 2000000)
         disk = self.write('vda', old, common, text(7, 50000))
         first = self.tool('backup', 'kvss', 'vda=' + disk)
@@ -193,7 +193,7 @@ class ResticToOurs(Case):
 class Locks(Case):
     def setUp(self):
         super().setUp()
-        self.tool('init')
+        self.tool('make')
         self.tool('backup', 'kvss', 'vda=' + self.write('vda', noise(8, 3000000)))
 
     def start(self, *args):
@@ -258,7 +258,7 @@ class Locks(Case):
 class Damage(Case):
     def test_pack(self):
         """A flipped byte: restic and we find it, and it is not restored."""
-        self.tool('init')
+        self.tool('make')
         snapshot = self.tool('backup', 'kvss', 'vda=' + self.write('vda', noise(10, 3000000)))
         pack = max(self.files('data'), key=os.path.getsize)
         os.chmod(pack, 0o600)
@@ -302,7 +302,7 @@ class FullDiskInside(Case):
         self.run_it('mount', '-t', 'tmpfs', '-o', 'size=96m', 'tmpfs', self.path('small'))
         self.addCleanup(subprocess.run, ['umount', self.path('small')])
         self.repo = self.path('small/repository')
-        self.tool('init')
+        self.tool('make')
         first = self.tool('backup', 'kvss', 'a=' + self.write('a', noise(11, 3000000)))
         big = self.write('big', noise(12, 128 << 20))
         said = self.tool_fails(NO_SPACE, 'backup', 'kvss', 'big=' + big)

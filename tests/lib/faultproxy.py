@@ -32,6 +32,8 @@ import socketserver
 import threading
 import time
 
+GATHER_SECONDS = 120    # then they do not come
+
 Request = collections.namedtuple('Request', 'number method path headers length')
 
 
@@ -88,19 +90,28 @@ class Handler(socketserver.StreamRequestHandler):
             request = Request(len(proxy.requests), method, path, head[1], len(body))
             proxy.requests.append(request)
             proxy.busy += 1
-            if method in ('POST', 'PUT'):
-                proxy.sending += 1
-                proxy.most_sending = max(proxy.most_sending, proxy.sending)
         try:
-            if proxy.delay:
-                time.sleep(proxy.delay)
+            self.hold(proxy, request)
             harm = proxy.harm(request) if proxy.harm else None
             return self.answer(proxy, request, body, harm)
         finally:
             with proxy.lock:
                 proxy.busy -= 1
-                if method in ('POST', 'PUT'):
-                    proxy.sending -= 1
+
+    def hold(self, proxy, request):
+        """Its client waits for an answer as long as this takes: those that are in here at once were sent at once."""
+        is_file = request.method in ('POST', 'PUT')
+        with proxy.lock:
+            proxy.sending += is_file
+            proxy.most_sending = max(proxy.most_sending, proxy.sending)
+            if proxy.most_sending >= proxy.gathering:
+                proxy.gathered.set()
+        if '/data/' in request.path and is_file:
+            proxy.gathered.wait(GATHER_SECONDS)
+        if proxy.delay:
+            time.sleep(proxy.delay)
+        with proxy.lock:
+            proxy.sending -= is_file
 
     def ask(self, proxy, request, content, headers):
         with socket.create_connection(('127.0.0.1', proxy.upstream), timeout=60) as server:
@@ -209,7 +220,13 @@ class FaultProxy:
     def forget(self):
         """Counts from nothing again."""
         self.requests = []
-        self.busy = self.sending = self.most_sending = 0
+        self.busy = self.sending = self.most_sending = self.gathering = 0
+        self.gathered = threading.Event()
+
+    def gather(self, count):
+        """Packs get no answer until so many are on their way at once; then they go on as they come."""
+        self.forget()
+        self.gathering = count
 
     def asked(self, method, part=''):
         return [r for r in self.requests if r.method == method and part in r.path]

@@ -54,8 +54,7 @@ class Case(unittest.TestCase):
         return done
 
     def init(self):
-        self.run_it(TOOL, 'init', self.repo)
-        self.run_it(TOOL, 'cheap', self.repo)
+        self.run_it(TOOL, 'make', self.repo)
 
     def kvss(self, *args, code=0, **kwargs):
         return self.run_it(KVSS, *args, code=code, **kwargs).stdout.decode()

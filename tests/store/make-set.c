@@ -30,10 +30,7 @@ init(const char *location)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!kvss_repository_init(location, g_getenv("KVSS_PASSWORD"), NULL, &error))
-        return fail(error);
-    cheap_key(location, g_getenv("KVSS_PASSWORD"));
-    return 0;
+    return cheap_init(location, g_getenv("KVSS_PASSWORD"), &error) ? 0 : fail(error);
 }
 
 static KvssComponent *

@@ -58,8 +58,7 @@ class Store:
         return done
 
     def init(self):
-        self.run(self.options.tool, "init", self.repository)
-        self.run(self.options.tool, "cheap", self.repository)
+        self.run(self.options.tool, "make", self.repository)
 
     def disk(self, seed, *lengths):
         """A file of noise (positive lengths) and zeroes (negative ones)."""
@@ -312,7 +311,7 @@ class Pruned:
 @with_store
 def test_init(store, options):
     """init: there is no repository, or one that opens"""
-    recording = record(store, [options.tool, "init", store.repository], opens=False)
+    recording = record(store, [options.tool, "make", store.repository], opens=False)
     Sweep(recording, options.seed + "init", options).run().assert_none()
 
 

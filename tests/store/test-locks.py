@@ -28,8 +28,7 @@ class Locks(unittest.TestCase):
                         RESTIC_REPOSITORY=self.repository, KVSS_STATE_DIR=self.dir + "/state",
                         KVSS_CACHE_DIR=self.dir + "/cache", KVSS_CONFIG=self.dir + "/kvss.conf",
                         RESTIC_CACHE_DIR=self.dir + "/restic-cache")
-        self.run_it(TOOL, "init", self.repository)
-        self.run_it(TOOL, "cheap", self.repository)
+        self.run_it(TOOL, "make", self.repository)
 
     def run_it(self, *command):
         return subprocess.run(command, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -136,7 +136,7 @@ class WithRestic(Case):
         self.assertIn('no errors were found', self.restic('check', '--read-data').decode())
 
     def test_the_folder_behind_the_server_is_a_local_repository(self):
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         disk = self.write('disk', noise(3, 3 << 20))
         self.backup(self.repo, 'a=' + disk)
         self.backup(self.path('served', 'r'), 'b=' + disk)
@@ -144,7 +144,7 @@ class WithRestic(Case):
         self.assert_whole(2, self.path('served', 'r'))
 
     def test_init_twice(self):
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         code, message = self.tool_fails('init', self.repo)
         self.assertEqual(code, EXISTS)
         self.assertIn('is a repository already', message)
@@ -190,7 +190,7 @@ class Credentials(Case):
             self.assertNotIn(secret.encode(), data)
 
     def test_from_everywhere(self):
-        self.tool('init', self.full)
+        self.tool('make', self.full)
         self.tool('list', self.through, RESTIC_REST_USERNAME='me',
                   RESTIC_REST_PASSWORD=self.SECRET)
         file = self.write('secret', self.SECRET.encode() + b'\n')
@@ -198,7 +198,7 @@ class Credentials(Case):
         self.tool('list', self.through.replace('://', '://me@'), KVSS_REST_PASSWORD_FILE=file)
 
     def test_refused(self):
-        self.tool('init', self.full)
+        self.tool('make', self.full)
         for where, env in ((self.through, {}),
                            (self.through.replace('://', '://me:wrong@'), {}),
                            (self.through, {'RESTIC_REST_USERNAME': 'me'})):
@@ -257,7 +257,7 @@ class AppendOnly(Case):
     options = ('--append-only',)
 
     def test_takes_backups_and_removes_nothing(self):
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         one = self.backup(self.repo, 'a=' + self.write('a', noise(4, 2 << 20)))
         self.backup(self.repo, 'b=' + self.write('b', noise(5, 2 << 20)))
         self.assert_whole(2)
@@ -270,7 +270,7 @@ class AppendOnly(Case):
 
     def test_a_lost_answer(self):
         """The second POST would be refused: the file is there."""
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         lost = set()
 
         def harm(request):
@@ -412,7 +412,7 @@ class FaultCase(Case):
 
     def setUp(self):
         super().setUp()
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         self.data = noise(7, 24 << 20)
         self.disk = self.write('disk', self.data)
 
@@ -660,9 +660,9 @@ class Transfers(Case):
                 f.write(os.urandom(1 << 20))
         for wanted in (1, 4):
             where = '%s%d/' % (self.through, wanted)
-            self.tool('init', where)
-            self.proxy.forget()
-            self.proxy.delay = 0.4
+            self.tool('make', where)
+            self.proxy.gather(wanted)
+            self.proxy.delay = 0.4      # time for one too many to come
             done = subprocess.Popen([TOOL, 'backup', where, 'test', 'a=' + disk],
                                     env=dict(self.env, KVSS_CONNECTIONS=str(wanted)),
                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -702,7 +702,7 @@ class Interrupted(Case):
                     yield path
 
     def test_killed(self):
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         size = 160 << 20
         disk = self.write('disk', noise(9, size))
         self.kill_in_the_middle(disk, 4)
@@ -737,10 +737,10 @@ class LocksOfTheDead(Case):
         return [n for n in os.listdir(self.path('state', 'locks')) if n[0] != '.']
 
     def test_removed_by_the_next_who_opens_it(self):
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         self.leave_lock()
         other = self.path('other')
-        self.tool('init', other)
+        self.tool('make', other)
         self.tool('list', other)  # not its repository, and it asks no server
         self.assertEqual(len(self.notes()), 1)
         self.tool('list', self.repo)
@@ -748,7 +748,7 @@ class LocksOfTheDead(Case):
         self.assertEqual(self.notes(), [])
 
     def test_removed_by_doctor(self):
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         self.leave_lock()
         done = self.run_any(KVSS, 'doctor', '--dry-run')
         self.assertIn(b'1 lock of dead kvss processes', done.stdout)
@@ -760,7 +760,7 @@ class LocksOfTheDead(Case):
         self.assertIn(b'nothing was left behind', self.run_ok(KVSS, 'doctor'))
 
     def test_doctor_says_what_it_cannot_reach(self):
-        self.tool('init', self.repo)
+        self.tool('make', self.repo)
         self.leave_lock()
         self.server.stop()
         done = self.run_any(KVSS, 'doctor', KVSS_HTTP_RETRY='1')
@@ -775,7 +775,7 @@ class LocksOfTheDead(Case):
         self.server.stop()
         self.serve('--htpasswd', self.path('htpasswd'))
         full = self.repo.replace('://', '://me:geheim@')
-        self.tool('init', full)
+        self.tool('make', full)
         plain, self.repo = self.repo, full
         self.leave_lock()
         done = self.run_any(KVSS, 'doctor', KVSS_HTTP_RETRY='1')
@@ -808,7 +808,7 @@ class Tls(Case):
     def test_accepted_with_the_ca_and_refused_without(self):
         self.certificates('here', b'IP:127.0.0.1')
         ca = self.path('ca.pem')
-        self.tool('init', self.repo, KVSS_CA_FILE=ca)
+        self.tool('make', self.repo, KVSS_CA_FILE=ca)
         for name in CA_NAMES:
             self.tool('list', self.repo, **{name: ca})
         self.backup_with(ca)

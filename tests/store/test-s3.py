@@ -185,7 +185,7 @@ class Together(Case):
 
     def test_locks(self):
         """restic sees our lock; a killed process's is removed by our next command."""
-        self.tool('init')
+        self.tool('make')
         holder = subprocess.Popen([TOOL, 'hold', self.repo], env=self.env, stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE)
         self.addCleanup(lambda: (holder.kill(), holder.wait(), holder.stdin.close(), holder.stdout.close()))
@@ -200,7 +200,7 @@ class Together(Case):
 
     def test_listing_goes_on(self):
         """More objects than one answer has, and most of them somebody else's."""
-        self.tool('init')
+        self.tool('make')
         self.tool('backup', 'kvss', 'vda=' + self.write('vda', noise(4, 20 * MIB)))
         threads = [threading.Thread(target=lambda n=n: [
             server.put(self.bucket, '%s/data/00/& not one of ours %d-%d' % (self.prefix, n, i), b'') for i in range(260)])
@@ -255,7 +255,7 @@ class Create(Case):
             return s3faults.reply(handler, status)
         proxy = self.proxy()
         proxy.add('PUT', 'probe', ignore)
-        self.tool('init', repo=self.through)
+        self.tool('make', repo=self.through)
         self.assertEqual(proxy.done['ignore'], 2, 'asked twice')
         self.assertEqual(proxy.count('GET', '/config'), 1)
         self.assertIn(b'no errors were found', self.restic('check').stdout)
@@ -264,7 +264,7 @@ class Create(Case):
         """The config was stored, and its answer lost: the second attempt meets our own."""
         proxy = self.proxy()
         proxy.add('PUT', '/config', 'lost', times=1)
-        self.tool('init', repo=self.through)
+        self.tool('make', repo=self.through)
         self.assertEqual(proxy.done['lost'], 1)
         self.assertEqual(proxy.count('PUT', '/config'), 2)
         self.assertIn(b'no errors were found', self.restic('check').stdout)
@@ -274,7 +274,7 @@ class Create(Case):
         server.put(self.bucket, 'notes.txt', b'x')
         self.assertIn('is not empty', self.tool_fails((REPOSITORY_ERRORS, EXISTS), 'init'))
         self.assertEqual(self.keys(), ['notes.txt'])
-        self.tool('init', repo=self.repo + '/sub')
+        self.tool('make', repo=self.repo + '/sub')
         self.assertIn('already', self.tool_fails((REPOSITORY_ERRORS, EXISTS), 'init', repo=self.repo + '/sub'))
         self.assertIn('not a repository', self.tool_fails((REPOSITORY_ERRORS, MISSING), 'list'))
 
@@ -291,7 +291,7 @@ class Faults(Case):
 
     def setUp(self):
         super().setUp()
-        self.tool('init')
+        self.tool('make')
         self.disk = self.write('vda', noise(5, 60 * MIB))
 
     def restore(self, snapshot, **kwargs):
@@ -460,7 +460,7 @@ class Refused(Case):
 
     def setUp(self):
         super().setUp()
-        self.tool('init')
+        self.tool('make')
 
     def assert_told(self, *words, env=None, command='list', repo=None):
         said = self.tool_fails((REPOSITORY_ERRORS, MISSING), command, env=env, repo=repo)
@@ -580,7 +580,7 @@ class Command(Case):
 
     def test_prune(self):
         """What no backup needs any more goes from the bucket, also when every second request fails."""
-        self.kvss('init')
+        self.tool('make')
         common, old = noise(10, 20 * MIB), noise(11, 40 * MIB)
         first = self.tool('backup', 'kvss', 'vda=' + self.write('vda', old, common))
         second = self.tool('backup', 'kvss', 'vda=' + self.write('vda', bytes(40 * MIB), common))

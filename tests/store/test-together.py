@@ -235,8 +235,7 @@ class Together:
 
     def everything(self):
         """everybody at once on one repository, and some are killed"""
-        self.run(self.options.tool, "init", self.repository)
-        self.run(self.options.tool, "cheap", self.repository)
+        self.run(self.options.tool, "make", self.repository)
         self.end = time.monotonic() + self.options.seconds
         threads = [threading.Thread(target=self.work, args=(n,)) for n in range(self.options.workers)]
         for thread in threads:

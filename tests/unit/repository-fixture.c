@@ -64,7 +64,7 @@ fixture_folders(void)
     return fixture;
 }
 
-/* scrypt costs a moment: once a program is enough. */
+/* A copy costs less than a new one. */
 static char *first_repository;
 
 static void
@@ -81,8 +81,7 @@ fixture_new(void)
 
     if (!first_repository) {
         first_repository = g_dir_make_tmp("kvss-first-XXXXXX", NULL);
-        g_assert_true(kvss_repository_init(first_repository, FIXTURE_PASSWORD, NULL, &error));
-        cheap_key(first_repository, FIXTURE_PASSWORD);
+        g_assert_true(cheap_init(first_repository, FIXTURE_PASSWORD, &error));
         atexit(remove_first);
     }
     fixture_copy_tree(first_repository, fixture->location);

@@ -12,6 +12,8 @@
 #include "stream/source.h"
 #include "writer/fake/fake-writer.h"
 
+#include "cheap-key.h"
+
 #include <ftw.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
@@ -58,7 +60,7 @@ fixture_new(void)
     f->location = g_build_filename(f->folder, "repository", NULL);
     cache = g_build_filename(f->folder, "cache", NULL);
     state = g_build_filename(f->folder, "state", NULL);
-    g_assert_true(kvss_repository_init(f->location, "secret", NULL, &error));
+    g_assert_true(cheap_init(f->location, "secret", &error));
     f->repository = kvss_repository_open(f->location, "secret", KVSS_REPOSITORY_ADD, cache, state,
                                          &error);
     g_assert_no_error(error);
