@@ -28,10 +28,23 @@ class Count:
         self.failures.append(name)
         print("  failed: %s: %s" % (name, text), flush=True)
 
-    def explain(self, name, text):
-        """A machine that runs this and is gone afterwards leaves no log to read."""
-        lines = text.rstrip().splitlines()
-        self.details.append((name, "\n".join(lines[-MAX_DETAIL_LINES:])[-MAX_DETAIL_SIZE:]))
+    def explain(self, name, *texts):
+        """The end of what it printed: a machine that runs this and is gone afterwards leaves no log to read."""
+        ends = ("\n".join(text.rstrip().splitlines()[-MAX_DETAIL_LINES:])[-MAX_DETAIL_SIZE:] for text in texts)
+        self.details.append((name, "\n".join(filter(None, ends))))
+
+    def tell_details(self):
+        for name, text in self.details[:MAX_DETAILS]:
+            print("\nThe end of what %s said:\n%s\n" % (name, text))
+
+
+def around_failure(text):
+    """Of a test's TAP, what stands around the first line that is not ok: many may follow that are."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("not ok"):
+            return "\n".join(lines[:number + MAX_DETAIL_LINES // 4])
+    return text
 
 
 def count_meson_test(test, count):
@@ -57,7 +70,20 @@ def count_meson_test(test, count):
     elif count.failed == before:
         count.fail(name, "%s (build/meson-logs/testlog.txt)" % result)
     if count.failed > before:
-        count.explain(name, "\n".join(test.get(stream) or "" for stream in ("stdout", "stderr")))
+        count.explain(name, around_failure(test.get("stdout") or ""), test.get("stderr") or "")
+
+
+def count_guest_test(answer, count):
+    """A line of the results of tests/vm/run."""
+    count.names.get(answer["status"], count.names["failed"]).add(answer["test"])
+    if answer["status"] == "passed":
+        count.passed += 1
+    elif answer["status"] == "skipped":
+        count.skipped.append("%s: %s" % (answer["test"], answer["text"]))
+    else:
+        count.failed += 1
+        count.failures.append(answer["test"])
+        count.explain(answer["test"], answer["text"])
 
 
 def meson_tests(count, *options):
@@ -106,15 +132,8 @@ def vm_tests(count, sweep):
         with open(results) as file, open(LOG, "a") as log:
             for line in file:
                 answer = json.loads(line)
-                count.names.get(answer["status"], count.names["failed"]).add(answer["test"])
-                if answer["status"] == "passed":
-                    count.passed += 1
-                elif answer["status"] == "skipped":
-                    count.skipped.append("%s: %s" % (answer["test"], answer["text"]))
-                else:
-                    count.failed += 1
-                    count.failures.append(answer["test"])
-                    count.explain(answer["test"], answer["text"])
+                count_guest_test(answer, count)
+                if answer["status"] not in ("passed", "skipped"):
                     log.write("\n%s\n%s\n" % (answer["test"], answer["text"]))
     if rc != 0 and count.failed == before:
         count.fail("tests/vm/run", "exit %d (build/vm-tests.log)" % rc)
@@ -157,8 +176,7 @@ def main():
         print("Skipped:")
         for reason in count.skipped:
             print("  " + reason)
-    for name, text in count.details[:MAX_DETAILS]:
-        print("\nThe end of what %s said:\n%s\n" % (name, text))
+    count.tell_details()
     if count.failures:
         print("Failed (build/check.log has the details):")
         for name in count.failures:
