@@ -1,30 +1,33 @@
 """The real "rclone serve restic" on a folder: a REST server for tests."""
 import os
-import socket
+import re
 import subprocess
-import time
+import threading
 
 
 class Rclone:
     def __init__(self, folder, *options, scheme='http'):
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            self.port = probe.getsockname()[1]
-        self.url = '%s://127.0.0.1:%d' % (scheme, self.port)
+        """On a port that the kernel chooses: one that was free a moment ago may be somebody else's by now."""
         self.process = subprocess.Popen(
-            ['rclone', 'serve', 'restic', '--addr', '127.0.0.1:%d' % self.port, *options, folder],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ['rclone', 'serve', 'restic', '--addr', '127.0.0.1:0', *options, folder],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env=dict(os.environ, RCLONE_CONFIG='/dev/null'))
-        end = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(('127.0.0.1', self.port), timeout=1).close()
-                return
-            except OSError:
-                if time.monotonic() > end or self.process.poll() is not None:
-                    raise
-                time.sleep(0.05)
+        self.port = self.wait_for_port()
+        self.url = '%s://127.0.0.1:%d' % (scheme, self.port)
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
+
+    def wait_for_port(self):
+        said = b''
+        for line in self.process.stderr:
+            said += line
+            match = re.search(rb'Serving .*127\.0\.0\.1:(\d+)', line)
+            if match:
+                return int(match.group(1))
+        raise OSError('rclone ended with %d: %s' % (self.process.wait(), said.decode(errors='replace')))
 
     def stop(self):
         self.process.terminate()
         self.process.wait()
+        self.reader.join()
+        self.process.stderr.close()

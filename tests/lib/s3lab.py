@@ -11,6 +11,7 @@ ids; they end with the test, whatever becomes of it.
 
 Run by itself, it is a server to try things by hand: python3 s3lab.py FOLDER
 """
+import contextlib
 import ctypes
 import datetime
 import hashlib
@@ -18,6 +19,7 @@ import hmac
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -70,14 +72,16 @@ def missing():
 
 
 def free_ports(count):
-    """Ports of the loopback that nobody had a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(('127.0.0.1', 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports of the loopback that nobody has, and that the kernel gives to nobody who asks for any."""
+    ports = []
+    for port in random.sample(range(10000, 32768), 1000):
+        with socket.socket() as probe:
+            with contextlib.suppress(OSError):
+                probe.bind(('127.0.0.1', port))
+                ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError('no free ports')
 
 
 def die_with_parent():

@@ -608,12 +608,12 @@ class Killed(Case):
         self.fault = {}
         steps = int(self.content(count))
         self.assertGreater(steps, 15)
-        expected = self.broken()
+        expected, before = self.broken(), None
         for step in range(0, steps, 1 if steps < 60 else 2):
             with self.subTest(step=step):
                 self.setUp()
                 self.damage()
-                before = self.broken()
+                before = before or self.broken()    # the same damage each time
                 self.fault = {'LD_PRELOAD': FAULT_IO, 'KVSS_TEST_KILL_AT': str(step)}
                 died = self.kvss('repair', '--read-data', codes=(-9, DAMAGED)).returncode == -9
                 self.fault = {}

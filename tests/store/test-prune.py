@@ -3,13 +3,15 @@
 import os
 import random
 import shutil
-import socket
 import subprocess
-import time
+import sys
 import unittest
 
 import cases
 from cases import DAMAGED, FAILED, KVSS, LOCKED, REPOSITORY, USAGE, noise
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from rclone import Rclone  # noqa: E402
 
 MIB, CHUNK = 1 << 20, 256 << 10
 
@@ -227,15 +229,17 @@ class Prune(cases.Case):
         self.assertIsNone(waiter.poll())
         holder.stdin.close()
         holder.wait()
-        out, err = waiter.communicate(timeout=60)
+        out, err = waiter.communicate(timeout=300)
         self.assertEqual((waiter.returncode, err), (0, b''))
         self.assert_whole(kept)
 
     def test_others_wait(self):
         """While prune is at work readers are refused, by kvss and by restic; a backup waits."""
         kept = self.fill()
+        go = self.path('go')
         prune = subprocess.Popen([KVSS, 'prune'], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                 env=dict(self.env, KVSS_TEST_STALL='prune-1:6'))
+                                 env=dict(self.env, KVSS_TEST_STALL='prune-1:600:' + go))
+        self.addCleanup(prune.kill)
         self.assertIn(b'standing still', prune.stderr.readline())
         self.assertIn('alone since', self.kvss_fails(LOCKED, 'list', 'backups'))
         self.assertNotEqual(subprocess.run(['restic', 'snapshots'], env=self.env,
@@ -243,15 +247,19 @@ class Prune(cases.Case):
         # a backup comes as far as its host, of which there is none, when prune has ended
         backup = subprocess.Popen([KVSS, '-c', 'test:///nowhere', 'backup', 'web'], env=self.env,
                                   stderr=subprocess.PIPE)
-        done = self.run_it(KVSS, '--retry-lock', '60s', 'list', 'backups')
-        self.assertIn(b'waiting', done.stderr)
-        self.assertIsNotNone(prune.poll())
-        said = backup.communicate(timeout=60)[1].decode().splitlines()
-        self.assertEqual(backup.returncode, 1, said)
-        self.assertIn('waiting, for up to 3600 s', said[0])
-        self.assertIn('cannot connect to libvirt', said[-1])
-        prune.communicate()
+        reader = subprocess.Popen([KVSS, '--retry-lock', '600s', 'list', 'backups'], env=self.env,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertIn(b'waiting, for up to 3600 s', backup.stderr.readline())
+        self.assertIn(b'waiting', reader.stderr.readline())
+        self.assertEqual((backup.poll(), reader.poll(), prune.poll()), (None, None, None))
+        self.write('go', b'')
+        prune.communicate(timeout=300)
         self.assertEqual(prune.returncode, 0)
+        said = backup.communicate(timeout=300)[1].decode().splitlines()
+        self.assertEqual(backup.returncode, 1, said)
+        self.assertIn('cannot connect to libvirt', said[-1])
+        reader.communicate(timeout=300)
+        self.assertEqual(reader.returncode, 0)
         self.assert_whole(kept)
 
 
@@ -355,19 +363,9 @@ class Server(cases.Case):
     """Behind a REST server: the same; one that only appends refuses, and nothing is lost."""
 
     def serve(self, *options):
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            port = free.getsockname()[1]
-        server = subprocess.Popen(['rclone', 'serve', 'restic', '--addr', '127.0.0.1:%d' % port, *options,
-                                   self.repo], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.addCleanup(server.wait)
-        self.addCleanup(server.kill)
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(('127.0.0.1', port)) == 0:
-                    break
-            time.sleep(0.1)
-        return 'rest:http://127.0.0.1:%d/' % port
+        server = Rclone(self.repo, *options)
+        self.addCleanup(server.stop)
+        return 'rest:%s/' % server.url
 
     def test_prune(self):
         self.init()
