@@ -3,7 +3,7 @@
  *
  * KVSS_TEST_STALL=POINT:SECONDS makes kvss_test_point(POINT) sleep that long, so
  * that a test can kill or stop the process inside a window that is otherwise a
- * few milliseconds wide. Points: looked, frozen, cut, still, copy, commit,
+ * few milliseconds wide; POINT:SECONDS:FILE ends it as soon as FILE is there. Points: looked, frozen, cut, still, copy, commit,
  * writer-frozen, restore-files, restore-in-place, restore-define, prune-N; step-N, N from 0: before and behind each
  * line of the journal, in this process. Without the variable it costs one getenv().
  */

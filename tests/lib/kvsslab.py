@@ -29,6 +29,7 @@ import xml.etree.ElementTree as xml
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KVSS = os.path.abspath(os.environ.get("KVSS") or TOP + "/build/kvss")
+TOOL = TOP + "/build/tests/interop/repository-tool"
 PASSWORD = "lab password"
 SLOW = 2 if os.environ.get("KVSS_LAB_SLOW") else 1      # stretches every time limit, for valgrind and the like
 
@@ -391,8 +392,8 @@ class Guest:
     def seq(self):
         return int(self.sh("cat /run/seq").strip("\0 \n"))
 
-    def writes(self, seconds=1.0):
-        """True when the sequence writer gets on: the guest runs and is not frozen."""
+    def writes(self, seconds=30.0):
+        """True when the sequence writer gets on: the guest runs and is not frozen. How long it was is in gaps()."""
         first = self.seq()
         try:
             wait_until("progress", lambda: self.seq() > first, seconds, 0.02)
@@ -574,8 +575,9 @@ class Result:
 class Running:
     """A kvss command on its way."""
 
-    def __init__(self, command, env, cwd=None):
+    def __init__(self, command, env, cwd=None, go=None):
         self.command = command
+        self.go = go
         self.begin = time.monotonic()
         self.out = tempfile.TemporaryFile()
         self.err = tempfile.TemporaryFile()
@@ -604,9 +606,24 @@ class Running:
     def is_running(self):
         return self.process.poll() is None
 
+    def has_reached(self, point):
+        """It stands still there. LabError when it ended without."""
+        result = self.result()
+        if "standing still at '%s'" % point in result.stderr + result.stdout:
+            return True
+        if not self.is_running():
+            raise LabError("did not stand still at %s: %s" % (point, self.result()))
+        return False
+
+    def let_go(self):
+        """It stands still no longer, now or later."""
+        open(self.go, "w").close()
+
 
 class Kvss:
     """The command line, on one repository: kvss("backup", "web") runs it with --json and returns a Result."""
+
+    numbers = itertools.count()
 
     def __init__(self, lab, repository=None, password=PASSWORD):
         self.lab = lab
@@ -621,16 +638,29 @@ class Kvss:
         merged.update(env or {})
         return merged
 
-    def start(self, *arguments, env=None, cwd=None):
-        return Running([KVSS, "--json", *arguments], self.environment(env), cwd)
+    def start(self, *arguments, env=None, cwd=None, stall=None):
+        """stall: a test point at which it stands still until let_go(), however long the test takes."""
+        go = self.lab.path("go-%d" % next(Kvss.numbers)) if stall else None
+        if stall:
+            env = dict(env or {}, KVSS_TEST_STALL="%s:600:%s" % (stall, go))
+        return Running([KVSS, "--json", *arguments], self.environment(env), cwd, go)
 
     def __call__(self, *arguments, timeout=180, env=None, cwd=None):
         return self.start(*arguments, env=env, cwd=cwd).wait(timeout)
 
-    def init(self):
-        result = self("init")
-        if result.rc != 0:
-            raise LabError(str(result))
+    def init(self, by=None):
+        """A new repository, whose key costs nothing to derive: with one of `kvss init` or `restic init`, every command
+        that follows would begin with a third of a second of scrypt. by: "kvss" has that, "restic" a cheap key as well."""
+        secrets = dict(self.env, KVSS_PASSWORD=self.password)
+        if by == "restic":
+            self.restic("init", "--repository-version", "2")
+            run(TOOL, "cheap", self.repository, env=secrets)
+        elif by == "kvss" or not os.path.exists(TOOL):
+            result = self("init")
+            if result.rc != 0:
+                raise LabError(str(result))
+        else:
+            run(TOOL, "make", self.repository, env=secrets)
         return self
 
     def restic(self, *arguments, timeout=120, check=True, cwd=None):
@@ -717,6 +747,26 @@ class LabCase(unittest.TestCase):
         self.assertExit(result, rc)
         return result
 
+    def backup_frozen(self, name, limit_ms=None):
+        """A backup of a guest whose agent is there: its VM in the result. An agent that takes three seconds for an answer
+        counts as none, and a busy machine is slow at times: then, or when the freeze took longer than limit_ms, once more."""
+        for _ in range(8):
+            result = self.backup(name)
+            vm = result.vm(name)
+            slow = "does not answer" in str(vm["reasons"]) or limit_ms and (vm["freeze_ms"] or 0) >= limit_ms
+            if not slow:
+                break
+        self.assertEqual(vm["method"], "child-snapshot", str(result))
+        self.assertFalse(slow, str(result))
+        return vm
+
+    def start_and_reach(self, point, *arguments, **options):
+        """A command that stands still at a test point until let_go(), or until it is killed; returns when it is there."""
+        running = self.kvss.start(*arguments, stall=point, **options)
+        self.addCleanup(running.process.kill)
+        wait_until("standing still at " + point, lambda: running.has_reached(point), 60)
+        return running
+
     def restore(self, *arguments, rc=0, **options):
         result = self.kvss("restore", *arguments, "--yes", **options)
         self.assertExit(result, rc)
@@ -751,7 +801,7 @@ class LabCase(unittest.TestCase):
             guest.resume()
         self.assertEqual(guest.state(), "running", guest.name)
         self.assertEqual(guest.sh("cat /run/secret"), secret, "%s: its RAM is not the saved one" % guest.name)
-        self.assertTrue(guest.writes(5), "%s does not write" % guest.name)
+        self.assertTrue(guest.writes(), "%s does not write" % guest.name)
         self.assertGreater(guest.seq(), number - 2, guest.name)
         self.assertEqual(guest.mismatches(), [], "%s: RAM and disks are of different instants" % guest.name)
         self.assertNotIn("GUEST READY", guest.serial()[booted:], "%s booted afresh" % guest.name)

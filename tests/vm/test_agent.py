@@ -25,7 +25,7 @@ class Unresponsive(LabCase):
         vm = result.vm("web")
         self.assertEqual(vm["method"], "saved-state")
         self.assertIn("C1", [r["id"] for r in vm["reasons"]])
-        self.assertTrue(self.web.writes(3))
+        self.assertTrue(self.web.writes())
         self.assertNothingLeft()
         self.web.signal_agent("CONT")
         time.sleep(3)
@@ -49,19 +49,19 @@ class StoppedAfterPing(LabCase):
         result = self.kvss("backup", "web", "good", timeout=60)
         self.assertFailed(result, 1, "web")
         self.assertEqual(self.kvss.backups(), [])
-        self.assertTrue(self.good.writes(3), "the other VM of the set is still frozen")
+        self.assertTrue(self.good.writes(), "the other VM of the set is still frozen")
         for gap, _ in self.good.gaps(good_console):
-            self.assertLess(gap, (FREEZE_LIMIT + 1) * 1000)
-        self.assertTrue(self.web.writes(3), "frozen although the agent is stopped")
+            self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)
+        self.assertTrue(self.web.writes(), "frozen although the agent is stopped")
 
         console = len(self.web.serial())
         self.web.signal_agent("CONT")
         wait_until("the agent froze and was told to thaw", lambda: "thaw" in self.web.sh("cat /run/hook.log"), 30)
         log = self.web.sh("cat /run/hook.log").split()
         self.assertEqual(log[0], "freeze")
-        self.assertTrue(self.web.writes(3), "left frozen")
+        self.assertTrue(self.web.writes(), "left frozen")
         for gap, _ in self.web.gaps(console):
-            self.assertLess(gap, (FREEZE_LIMIT + 1) * 1000)
+            self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)
         wait_until("thawed", lambda: not self.web.is_frozen(), 10)
         self.assertNothingLeft()
         # and all is well with the next one
@@ -85,7 +85,7 @@ class FailingHooks(LabCase):
         self.web.hook("freeze", "exit 3")
         result = self.kvss("backup", "web")
         self.assertFailed(result, 1, "web")
-        self.assertTrue(self.web.writes(3))
+        self.assertTrue(self.web.writes())
         self.assertFalse(self.web.is_frozen())
         self.assertEqual(self.kvss.backups(), [])
         self.assertNothingLeft()
@@ -98,10 +98,10 @@ class FailingHooks(LabCase):
         result = self.kvss("backup", "web", timeout=90)
         self.assertFailed(result, 1, "web")
         wait_until("thaw", lambda: "thaw" in self.web.sh("cat /run/hook.log"), 40)
-        self.assertTrue(self.web.writes(3))
+        self.assertTrue(self.web.writes())
         self.assertFalse(self.web.is_frozen())
         for gap, _ in self.web.gaps(console):
-            self.assertLess(gap, (FREEZE_LIMIT + 1) * 1000)
+            self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)
         self.assertNothingLeft()
 
     def test_thaw_hook_is_slow(self):
@@ -110,9 +110,9 @@ class FailingHooks(LabCase):
         console = len(self.web.serial())
         result = self.kvss("backup", "web", timeout=90)
         self.assertIn(result.rc, (0, 1), str(result))
-        self.assertTrue(self.web.writes(3))
+        self.assertTrue(self.web.writes())
         for gap, _ in self.web.gaps(console):
-            self.assertLess(gap, (FREEZE_LIMIT + 1) * 1000)
+            self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)
         wait_until("thawed", lambda: not self.web.is_frozen(), 20)
         self.assertNothingLeft()
 
@@ -131,13 +131,19 @@ class AgentDies(LabCase):
             self.web.destroy()
         self.web.start()
 
+    def kill_agent(self):
+        """Returns when its successor is there."""
+        old = self.web.sh("cat /run/ga.pid")
+        self.web.signal_agent("KILL")
+        wait_until("another agent", lambda: self.web.sh("cat /run/ga.pid") not in (old, ""))
+
     def test_agent_is_killed_while_frozen(self):
         """Before the job begins: the respawned agent starts in frozen mode, and an ordinary thaw works."""
-        run = self.kvss.start("backup", "web", env={"KVSS_TEST_STALL": "frozen:6"})
-        wait_until("freeze", lambda: "standing still at 'frozen'" in run.result().stderr, 60)
-        self.web.signal_agent("KILL")
+        run = self.start_and_reach("frozen", "backup", "web")
+        self.kill_agent()
+        run.let_go()
         result = run.wait(90)
-        self.assertTrue(self.web.writes(5), "left frozen: %s" % result)
+        self.assertTrue(self.web.writes(), "left frozen: %s" % result)
         self.assertIn(result.rc, (0, 1), str(result))
         if result.rc == 1:
             self.assertFailed(result, 1, "web")
@@ -149,11 +155,11 @@ class AgentDies(LabCase):
     def test_agent_is_killed_after_the_cut(self):
         """While a job runs libvirt misses that it is back, and says that it disappeared: it must be reached without libvirt."""
         console = len(self.web.serial())
-        run = self.kvss.start("backup", "web", env={"KVSS_TEST_STALL": "cut:3"})
-        wait_until("cut", lambda: "standing still at 'cut'" in run.result().stderr, 30)
-        self.web.signal_agent("KILL")
+        run = self.start_and_reach("cut", "backup", "web")
+        self.kill_agent()
+        run.let_go()
         result = run.wait(90)
-        self.assertTrue(self.web.writes(5), "left frozen: %s" % result)
+        self.assertTrue(self.web.writes(), "left frozen: %s" % result)
         self.assertIn(result.rc, (0, 1), str(result))
         for gap, _ in self.web.gaps(console):
             self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)

@@ -71,7 +71,7 @@ class Conditions(LabCase):
     def assertAsBefore(self, guest, state):
         self.assertEqual(guest.state(), state)
         if state == "running":
-            self.assertTrue(guest.writes(5), "%s does not write" % guest.name)
+            self.assertTrue(guest.writes(), "%s does not write" % guest.name)
             self.assertEqual(guest.mismatches(), [])
         self.assertNothingLeft()
 
@@ -128,7 +128,7 @@ class AgentAndState(Conditions):
             self.alone(self.web, "C2", "paused", unknown=["C1"] + self.SILENT, state="paused")
         finally:
             self.web.resume()
-        self.assertTrue(self.web.writes(5))
+        self.assertTrue(self.web.writes())
 
     def test_snapshots_on_another_volume(self):
         image, folder = self.lab.path("volume.img"), self.lab.path("volume")
@@ -158,10 +158,10 @@ class AgentAndState(Conditions):
 
     def silent_after_the_last_look(self, *options):
         """PrepareForBackup saw five conditions, and the agent is stopped before it is pinged for the freeze."""
-        running = self.kvss.start("backup", "web", *options, env={"KVSS_TEST_STALL": "looked:2"})
+        running = self.start_and_reach("looked", "backup", "web", *options)
         try:
-            wait_until("the last look", lambda: "standing still at 'looked'" in running.result().stderr, 60)
             self.web.signal_agent("STOP")
+            running.let_go()
             return running.wait()
         finally:
             self.web.signal_agent("CONT")
@@ -270,7 +270,7 @@ class Stacked(Conditions):
         self.assertGreater(min(numbers), 0)
         self.assertIn(abs(numbers[0] - numbers[1]), (0, 1), "disks of different instants: %s" % (numbers,))
         guest.start()
-        self.assertTrue(guest.writes(5))
+        self.assertTrue(guest.writes())
 
     def test_lvm_over_two_disks(self):
         self.both_cut(self.lvm, self.lvm_volume, "dm-0")

@@ -5,7 +5,7 @@ import signal
 
 import kvsslab
 from kvsslab import Disk, LabError, wait_until
-from test_guardian import GuardianCase
+from test_guardian import FREEZE_LIMIT, GuardianCase
 
 ROOT = "/run/embed"     # short: sockets lie below it
 QEMU_CONF = """stdio_handler = "file"
@@ -62,9 +62,7 @@ class Embedded(GuardianCase):
         shutil.rmtree(ROOT, ignore_errors=True)
 
     def test_backup_and_restore(self):
-        result = self.backup("web")
-        self.assertEqual(result.vm("web")["method"], "child-snapshot")
-        self.assertLess(result.vm("web")["freeze_ms"], 1000)
+        self.backup_frozen("web", limit_ms=1000)
         self.assertTrue(self.web.writes())
         self.assertNothingLeft()
         # into nothing, and back
@@ -75,13 +73,22 @@ class Embedded(GuardianCase):
         self.assertOneInstant(self.web)
         self.boot()
 
+    def start_and_reach(self, point):
+        """A driver that is just being opened must find the agent within seconds, and a busy machine is slow at times."""
+        for attempt in range(8):
+            try:
+                return super().start_and_reach(point)
+            except LabError as error:
+                if "does not answer" not in str(error) or attempt == 7:
+                    raise
+
     def test_stopped_while_frozen(self):
         """SIGSTOP: the guardian ends the process that holds the driver, connects, and thaws, within the limit."""
         running = self.start_and_reach("frozen")
         console = len(self.web.serial())
         running.signal(signal.SIGSTOP)
         wait_until("the run was ended", lambda: not running.is_running(), 20)
-        self.assertGapBelow(console, 10)
+        self.assertGapBelow(console, FREEZE_LIMIT + 5)
         self.assertNextCommandCleansUp()
 
     def test_killed_while_cut(self):
@@ -89,5 +96,5 @@ class Embedded(GuardianCase):
         console = len(self.web.serial())
         running.signal(signal.SIGKILL)
         wait_until("ended", lambda: not running.is_running(), 20)
-        self.assertGapBelow(console, 10)
+        self.assertGapBelow(console, FREEZE_LIMIT + 5)
         self.assertNextCommandCleansUp()

@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 
-from kvsslab import KVSS, Disk, LabCase, file_hash, run, start_libvirtd, stop_libvirtd, wait_until
+from kvsslab import KVSS, Disk, LabCase, file_hash, run, start_libvirtd, stop_libvirtd
 
 FORMATS = {"raw": "raw", "img": "raw", "qcow2": "qcow2", "vhd": "vpc", "VHDX": "vhdx"}
 
@@ -37,8 +37,8 @@ class Export(LabCase):
 
     def stopped(self, path):
         """An export that has written everything and has not named it yet."""
-        running = self.kvss.start("export", "latest", "off", "vda", path, env={"KVSS_TEST_STALL": "export:4"})
-        wait_until("the part of the file", lambda: [n for n in self.names() if ".kvss-part-" in n], 20)
+        running = self.start_and_reach("export", "export", "latest", "off", "vda", path)
+        self.assertTrue([n for n in self.names() if ".kvss-part-" in n], self.names())
         return running
 
     def test_formats(self):
@@ -116,6 +116,7 @@ class Export(LabCase):
         self.assertEqual(len(self.names()), 1)
         with open(path, "w") as file:
             file.write("mine")
+        running.let_go()
         self.assertFailed(running.wait(), 1, path)
         with open(path) as file:
             self.assertEqual(file.read(), "mine")
@@ -154,6 +155,7 @@ class Export(LabCase):
         for name in ("disk.raw", "disk.vhdx"):
             running = self.stopped("%s/%s" % (self.folder, name))
             running.signal(signal.SIGINT)
+            running.let_go()
             self.assertFailed(running.wait(), 130)
             self.assertEqual(self.names(), [])
         self.assertNothingLeft()

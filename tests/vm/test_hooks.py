@@ -117,9 +117,9 @@ class Hooks(LabCase):
         self.assertEqual(len(json.loads(self.kvss.restic("snapshots", "--json"))), before)
         for guest in (self.db, self.web):
             self.assertEqual(guest.state(), "running")
-            self.assertTrue(guest.writes(3), "%s does not write" % guest.name)
+            self.assertTrue(guest.writes(), "%s does not write" % guest.name)
             self.assertFalse(guest.is_frozen())
         for gap, _ in self.web.gaps(console):
-            self.assertLess(gap, 5000)
+            self.assertLess(gap, 9000)       # undone at once, not when the limit had passed
         self.assertGetsOn()
         self.assertNothingLeft()

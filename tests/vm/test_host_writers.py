@@ -119,7 +119,7 @@ class HostWriters(GuardianCase):
         self.assertEqual(len(self.kvss.backups()), before)
         self.assertEqual(len(self.kvss.restic("list", "snapshots").split()), before, "a snapshot is in the repository")
         self.assertNobodyHolds()
-        self.assertTrue(self.web.writes(3))
+        self.assertTrue(self.web.writes())
         self.assertNothingLeft()
 
     def test_not_trusted(self):
@@ -140,7 +140,7 @@ class HostWriters(GuardianCase):
         running.signal(signal.SIGKILL)
         running.process.wait()
         self.assertNobodyHolds(10)
-        self.assertTrue(self.web.writes(5))
+        self.assertTrue(self.web.writes())
         self.assertExit(self.kvss("list", "backups"), 0)
         self.assertNothingLeft()
 
@@ -168,11 +168,10 @@ class HostWriters(GuardianCase):
         before = len(self.kvss.backups())
         self.kvss.env["KVSS_CONFIG"] = config
         try:
-            running = self.start_and_reach("writer-frozen", "backup", "--all", seconds=1)
+            running = self.start_and_reach("writer-frozen", "backup", "--all")
             running.signal(signal.SIGSTOP)
-            begin = time.monotonic()
-            wait_until("the guardian lets go", lambda: self.clerk.writes(0.5), 30)
-            self.assertLess(time.monotonic() - begin, 12)
+            running.let_go()
+            wait_until("the guardian lets go", lambda: self.clerk.writes(0.5), 30)      # by default it has 60
             running.signal(signal.SIGCONT)
             result = running.wait(60)
         finally:

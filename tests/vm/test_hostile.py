@@ -23,7 +23,7 @@ class Hostile(LabCase):
         cls.kvss.restic("restore", "latest", "--target", cls.tree)
         shutil.rmtree(cls.tree + "/vss")
         cls.evil = Kvss(cls.lab, cls.lab.path("evil"))
-        cls.evil.restic("init", "--repository-version", "2")
+        cls.evil.init(by="restic")
         cls.off.delete()
         cls.watched = ["/etc", "/root/.ssh", cls.other.folder, "/var/lib/libvirt/images"]
 

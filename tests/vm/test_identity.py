@@ -80,7 +80,7 @@ class Copy(LabCase):
         self.assertEqual(vm["state"], "saved")
         self.assertTrue(any("MAC" in note for note in vm["notes"]), vm["notes"])
         self.assertEqual(virsh("dumpxml", "web"), before)
-        self.assertTrue(self.web.writes(5))
+        self.assertTrue(self.web.writes())
         self.assertGreater(self.web.seq(), number)
         text = virsh("dumpxml", "--inactive", "twin")
         for word in (self.web.uuid, "52:54:00:11:22:33", self.web.folder, self.web.shell_path, self.web.serial_path):
@@ -100,7 +100,7 @@ class Copy(LabCase):
         wait_agent("twin")
         self.assertEqual(agent_cat("twin", "/run/secret"), self.secret_text, "it was booted afresh")
         self.assertEqual(agent_cat("web", "/run/secret"), self.secret_text)
-        self.assertTrue(self.web.writes(5))
+        self.assertTrue(self.web.writes())
         address = "/sys/class/net/eth0/address"
         self.assertEqual(agent_cat("twin", address).strip(), "52:54:00:11:22:33", "the note says what is not so")
         # It is a VM like any other.
@@ -138,7 +138,7 @@ class Copy(LabCase):
         self.assertEqual(result.vm("second")["state"], "running")
         self.assertEqual([d["path"] for d in result.vm("second")["disks"]], [path])
         self.assertEqual(os.stat(image).st_ino, inode)
-        self.assertTrue(self.web.writes(5))
+        self.assertTrue(self.web.writes())
         virsh("destroy", "second")
         virsh("undefine", "second")
         os.unlink(path)
@@ -160,7 +160,7 @@ class CopyKilled(GuardianCase):
             self.assertEqual(virsh("list", "--all", "--name").split(), ["web"])
             self.assertEqual(files_below(folder), set())
             self.assertFalse(os.path.exists("/var/lib/libvirt/qemu/save/half.save"))
-            self.assertTrue(self.web.writes(5))
+            self.assertTrue(self.web.writes())
             self.assertEqual(self.web.mismatches(), [])
         self.assertNothingLeft()
 
@@ -193,7 +193,7 @@ class CopyWithFirmware(LabCase):
         self.assertTrue(store.endswith("/second_VARS.fd"), store)
         self.assertTrue(os.path.exists(store))
         # Of the VM itself nothing has changed.
-        self.assertTrue(self.vm.writes(5))
+        self.assertTrue(self.vm.writes())
         self.assertEqual(self.tpm.pcr(), pcr)
         self.assertEqual(self.tpm.stored(18), b"what the TPM keeps")
         self.assertEqual(os.stat(self.vm.nvram()).st_ino, variables.st_ino)

@@ -5,7 +5,7 @@ import random
 import shutil
 import signal
 
-from kvsslab import Disk, Image, Kvss, LabCase, LabError, file_hash, files_below, process_children, run, virsh, wait_until
+from kvsslab import Disk, Image, Kvss, LabCase, file_hash, files_below, process_children, run, virsh, wait_until
 
 MIB = 1 << 20
 
@@ -49,18 +49,8 @@ class InPlaceCase(LabCase):
                 run("qemu-io", "-f", disk.form, "-c", "write -s %s %d %d" % (source, offset * MIB, len(data)), disk.path)
                 os.unlink(source)
 
-    def start_and_reach(self, point, *arguments, seconds=60):
-        """A restore that stands still at a test point; returns when it is there."""
-        running = self.kvss.start("restore", "latest", *arguments, "--yes", env={"KVSS_TEST_STALL": "%s:%d" % (point, seconds)})
-
-        def there():
-            if not running.is_running():
-                raise LabError("did not stand still at %s: %s" % (point, running.result()))
-            result = running.result()
-            return "standing still at '%s'" % point in result.stderr + result.stdout
-        self.addCleanup(running.process.kill)
-        wait_until("standing still at " + point, there, 60)
-        return running
+    def start_and_reach(self, point, *arguments, **options):
+        return super().start_and_reach(point, "restore", "latest", *arguments, "--yes", **options)
 
     def assertNoLogs(self, guest):
         left = [path for path in files_below(guest.folder, "/var/lib/kvss") if ".kvss-" in path]
@@ -224,7 +214,7 @@ class InPlaceRunning(InPlaceCase):
         """Its memory, put back to disks that are half new, would ruin them."""
         result = self.kvss("restore", "latest", "web", "--in-place", "--no-rollback", "--yes")
         self.assertFailed(result, 1, "web", "running", "--no-rollback")
-        self.assertTrue(self.web.writes(2))
+        self.assertTrue(self.web.writes())
         self.assertEqual(self.web.mismatches(), [])
         self.assertNoLogs(self.web)
 
@@ -249,7 +239,7 @@ class InPlaceRunning(InPlaceCase):
         wait_until("running", lambda: self.web.state() == "running", 20)
         self.assertEqual(self.web.sh("cat /run/secret"), secret, "it was booted afresh")
         self.assertEqual(self.web.sh("cat /mnt/vda/letter").strip(), "new")
-        self.assertTrue(self.web.writes(3))
+        self.assertTrue(self.web.writes())
         self.assertEqual(self.web.mismatches(), [])
         self.assertNoLogs(self.web)
 
@@ -344,14 +334,14 @@ class Device(InPlaceCase):
     def test_room_vanishes(self):
         """There was room, and somebody else takes it while the log is written."""
         env, folder = self.small_scratch(64 * MIB)
-        running = self.kvss.start("restore", "latest", "dev", "--yes", env=dict(env, KVSS_TEST_STALL="restore-in-place:5"))
-        wait_until("the first batch", lambda: "standing still" in running.result().stderr, 60)
+        running = self.start_and_reach("restore-in-place", "dev", env=env)
         with open(folder + "/fill", "wb") as file:
             try:
                 while file.write(bytes(MIB)):
                     file.flush()
             except OSError:
                 pass
+        running.let_go()
         self.assertFailed(running.wait(), 1, "dev", "vda")
         self.assertEqual(self.disk.hash(), self.before)
         os.unlink(folder + "/fill")
@@ -488,7 +478,7 @@ class BesideRunning(InPlaceCase):
         self.assertEqual(list(self.disks_of(result, "web")), ["vdb"])
         self.assertEqual(result.vm("web")["state"], "running")
         self.assertEqual(virsh("dumpxml", "web"), before)
-        self.assertTrue(self.web.writes(2))
+        self.assertTrue(self.web.writes())
         self.assertEqual(self.web.mismatches(), [])
         self.assertNoLogs(self.web)
         # Once more: what is there is set aside, and stays.
@@ -511,14 +501,14 @@ class BesideRunning(InPlaceCase):
     def test_running_and_saved_are_refused(self):
         result = self.kvss("restore", "latest", "web", "--disk", "vda", "--yes")
         self.assertFailed(result, 1, "web", "running", "shut it down", "--to")
-        self.assertTrue(self.web.writes(2))
+        self.assertTrue(self.web.writes())
         self.web.save()
         try:
             self.assertFailed(self.kvss("restore", "latest", "web", "--disk", "vda", "--yes"), 1, "web", "saved", "memory")
             self.assertEqual(self.web.state(), "saved")
         finally:
             self.web.start(wait=False)
-        self.assertTrue(self.web.writes(2))
+        self.assertTrue(self.web.writes())
         self.assertNoLogs(self.web)
 
     def test_place_of_its_own_disk(self):

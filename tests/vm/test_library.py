@@ -48,7 +48,7 @@ class Library(LabCase):
 
     def assertUnharmed(self):
         self.assertEqual(self.web.state(), "running")
-        self.assertTrue(self.web.writes(5), "the guest does not write")
+        self.assertTrue(self.web.writes(), "the guest does not write")
         self.assertFalse(self.web.is_frozen())
         self.assertNothingLeft()
 

@@ -7,7 +7,6 @@ import uuid
 import xml.etree.ElementTree as xml
 
 import kvsslab
-from kvsslab import Disk, wait_until
 from test_guardian import GuardianCase, process_children
 
 NOTHING = "No items found that satisfy the query.\n"
@@ -117,7 +116,7 @@ class Lists(GuardianCase):
 
     def test_shadows_of_a_running_backup(self):
         self.assertNoShadows()
-        running = self.start_and_reach("copy", "backup", "web", "off", seconds=15)
+        running = self.start_and_reach("copy", "backup", "web", "off")
         found = self.look()
         self.assertTrue(found["alive"], found)
         self.assertEqual((found["purpose"], found["pid"]), ("backup", running.process.pid))
@@ -130,6 +129,7 @@ class Lists(GuardianCase):
         self.assertNotIn("interrupted", text)
         self.assertEqual(self.kvss("list", "writers").document[0]["state"], 1)
         running.signal(signal.SIGTERM)
+        running.let_go()
         running.wait()
         self.assertNoShadows()
         self.assertNothingLeft()
@@ -147,7 +147,7 @@ class Lists(GuardianCase):
         self.assertExit(self.kvss("doctor"), 0)
         self.assertNoShadows()
         self.assertNothingLeft()
-        wait_until("the guest to write", lambda: self.web.writes(5))
+        self.assertTrue(self.web.writes())
 
     def test_finished_backup_leaves_none(self):
         self.backup("web")

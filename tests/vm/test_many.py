@@ -387,7 +387,7 @@ class EightGuests(LabCase):
         expected.update(still="paused", kept="saved", off="shut off")
         self.assertEqual({guest.name: guest.state() for guest in self.all}, expected)
         for guest in self.running:
-            self.assertTrue(guest.writes(10), "%s does not write: frozen?" % guest.name)
+            self.assertTrue(guest.writes(), "%s does not write: frozen?" % guest.name)
             self.assertEqual(guest.mismatches(), [], guest.name)
             for gap, number in guest.gaps(consoles[guest.name]):
                 self.assertLess(gap, self.gap_limit(fault, guest) * 1000, "%s stood still at %d" % (guest.name, number))

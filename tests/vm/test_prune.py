@@ -16,12 +16,12 @@ class Prune(LabCase):
     def test_a_backup_waits(self):
         """It touches no guest until prune has ended, says so once, and goes on; then the old one goes."""
         first = self.backup("web", "off").summary["backup_id"]
-        prune = self.kvss.start("prune", env={"KVSS_TEST_STALL": "prune-0:10"})
-        wait_until("prune", lambda: "standing still" in prune.result().stderr, 60)
+        prune = self.start_and_reach("prune-0", "prune")
         backup = self.kvss.start("backup", "web", "off")
         wait_until("the backup to wait", lambda: WAITING in backup.result().stderr, 60)
-        self.assertTrue(self.web.writes(5))
+        self.assertTrue(self.web.writes())
         self.assertEqual(self.web.state(), "running")
+        prune.let_go()
         self.assertExit(prune.wait(), 0)
         done = backup.wait()
         self.assertExit(done, 0)

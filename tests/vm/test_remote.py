@@ -48,7 +48,7 @@ class Remote(LabCase):
         self.break_line()
         wanted = self.off.disk("vda").hash()
         done = self.backup("web", "off")
-        self.assertTrue(self.web.writes(5))
+        self.assertTrue(self.web.writes())
         self.assertNotIn("pass", done.stdout + done.stderr)
         self.assertExit(self.kvss("verify", "--read-data"), 0)
         self.assertEqual([b["id"] for b in self.kvss.backups()], [done.summary["backup_id"]])

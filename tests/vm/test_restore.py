@@ -90,7 +90,7 @@ class Replace(LabCase):
         self.assertEqual(self.web.state(), "running")
         self.assertEqual(self.web.sh("cat /run/secret"), secret, "it was booted afresh")
         self.assertEqual(self.web.sh("cat /mnt/vda/letter").strip(), "new")
-        self.assertTrue(self.web.writes(3))
+        self.assertTrue(self.web.writes())
         self.assertEqual(self.web.mismatches(), [])
         self.assertEqual({path: os.stat(path).st_ino for path in self.web.paths().values()}, inodes)
         self.assertNothingLeft()

@@ -138,7 +138,7 @@ class FaultCase(LabCase):
                 self.assertEqual(self.hashes(), before["hashes"], "the old disks are not as they were")
             if state == RUNNING:
                 self.assertEqual(self.web.sh("cat /run/secret"), self.secret_told, "it was started afresh")
-                self.assertTrue(self.web.writes(10), "it does not write")
+                self.assertTrue(self.web.writes(), "it does not write")
             self.assertEqual(self.web.mismatches(), [], "memory and disks are of different instants")
             which = "old"
         else:

@@ -402,7 +402,7 @@ class Serve(LabCase):
         stored = self.folder + "/stored"
         self.kvss.restic("restore", "latest", "--target", stored)
         other = Kvss(self.lab, self.folder + "/repository")
-        other.restic("init", "--repository-version", "2")
+        other.init(by="restic")
         other.restic("backup", "--tag", "kvss", ".", cwd=stored)
         serving = Serving(other, "latest", "web", "vda", path=self.socket)
         self.addCleanup(serving.__exit__)
