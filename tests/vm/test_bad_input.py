@@ -248,7 +248,7 @@ class Vanishing(LabCase):
         web.start()
         running = self.start_and_reach("copy", "backup", name, "other")
         self.assertTrue(web.job())
-        act(web, running)
+        act(web)
         running.let_go()
         result = running.wait(120)
         self.assertFailed(result, 1, name)
@@ -259,13 +259,10 @@ class Vanishing(LabCase):
         self.assertNothingLeft()
 
     def test_destroyed(self):
-        self.vanish("destroyed", lambda web, _: web.destroy())
+        self.vanish("destroyed", lambda web: web.destroy())
 
     def test_destroyed_and_undefined(self):
-        self.vanish("gone", lambda web, _: web.delete())
+        self.vanish("gone", lambda web: web.delete())
 
     def test_shut_down_by_itself(self):
-        def shut_down(web, running):
-            running.let_go()        # libvirt may see the end of the VM only when the job has ended
-            web.shutdown()
-        self.vanish("off", shut_down)
+        self.vanish("off", lambda web: web.shutdown())
