@@ -93,9 +93,9 @@ def meson_tests(count, *options):
     if os.path.exists(path):
         os.unlink(path)
     with open(LOG, "ab") as log:
-        # Twice as many as there are cores: those with servers in them mostly wait.
+        # More than there are cores: those with servers in them mostly wait.
         rc = subprocess.run(["meson", "test", "-C", TOP + "/build", "--no-rebuild", "--print-errorlogs",
-                             "--num-processes", str(2 * (os.cpu_count() or 1)), *options],
+                             "--num-processes", str(3 * (os.cpu_count() or 1)), *options],
                             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
     before = count.failed
     if os.path.exists(path):

@@ -38,7 +38,7 @@ class LabError(Exception):
     pass
 
 
-def run(*command, timeout=60, check=True, env=None, cwd=None, data=None):
+def run(*command, timeout=180, check=True, env=None, cwd=None, data=None):
     """Runs a command to its end; its output as text. LabError on failure, unless check is False: then (rc, text)."""
     try:
         done = subprocess.run(command, input=data, stdin=None if data is not None else subprocess.DEVNULL,
@@ -57,12 +57,12 @@ def run(*command, timeout=60, check=True, env=None, cwd=None, data=None):
 uri = "qemu:///system"      # a test class may name another for its own time
 
 
-def virsh(*arguments, timeout=40, check=True):
+def virsh(*arguments, timeout=120, check=True):
     return run("virsh", "-q", "-c", uri, *arguments, timeout=timeout, check=check)
 
 
-def wait_until(what, question, timeout=20, every=0.05):
-    """Asks until the answer is true, and returns it."""
+def wait_until(what, question, timeout=60, every=0.05):
+    """Asks until the answer is true, and returns it. The limit ends a hang: nothing may depend on it."""
     end = time.monotonic() + timeout * SLOW
     while True:
         answer = question()
@@ -331,7 +331,7 @@ class Guest:
             self.wait_ready(before)
         return self
 
-    def wait_ready(self, before=0, timeout=60):
+    def wait_ready(self, before=0, timeout=180):
         try:
             wait_until("GUEST READY of " + self.name, lambda: self.serial().count("GUEST READY") > before, timeout)
         except LabError as error:
@@ -353,7 +353,7 @@ class Guest:
             self.shell.close()
             self.shell = None
 
-    def sh_rc(self, command, timeout=20):
+    def sh_rc(self, command, timeout=60):
         """(exit code, output); 124 when the command did not end in time."""
         line_id = next(Guest.ids)
         line = "%d %d %s\n" % (line_id, timeout, base64.b64encode(command.encode()).decode())
@@ -383,7 +383,7 @@ class Guest:
                     raise LabError("%s: no answer to: %s (%s)" % (self.name, command, error)) from None
                 time.sleep(0.1)
 
-    def sh(self, command, timeout=20):
+    def sh(self, command, timeout=60):
         rc, text = self.sh_rc(command, timeout)
         if rc != 0:
             raise LabError("%s: %s: exit %d: %s" % (self.name, command, rc, text))
@@ -587,7 +587,7 @@ class Running:
     def signal(self, number):
         os.kill(self.process.pid, number)
 
-    def wait(self, timeout=180):
+    def wait(self, timeout=300):
         try:
             self.process.wait(timeout * SLOW)
         except subprocess.TimeoutExpired:
@@ -645,7 +645,7 @@ class Kvss:
             env = dict(env or {}, KVSS_TEST_STALL="%s:600:%s" % (stall, go))
         return Running([KVSS, "--json", *arguments], self.environment(env), cwd, go)
 
-    def __call__(self, *arguments, timeout=180, env=None, cwd=None):
+    def __call__(self, *arguments, timeout=300, env=None, cwd=None):
         return self.start(*arguments, env=env, cwd=cwd).wait(timeout)
 
     def init(self, by=None):
@@ -663,7 +663,7 @@ class Kvss:
             run(TOOL, "make", self.repository, env=secrets)
         return self
 
-    def restic(self, *arguments, timeout=120, check=True, cwd=None):
+    def restic(self, *arguments, timeout=300, check=True, cwd=None):
         return run("restic", "-r", self.repository, "--no-cache", *arguments, timeout=timeout, check=check, cwd=cwd,
                    env={"RESTIC_PASSWORD": self.password})
 
@@ -723,7 +723,7 @@ class LabCase(unittest.TestCase):
 
     def assertNothingLeft(self):
         try:
-            wait_until("", lambda: not self.left(), 5)
+            wait_until("", lambda: not self.left())
         except LabError:
             self.assertEqual(self.left(), [], "left behind")
 
@@ -764,7 +764,7 @@ class LabCase(unittest.TestCase):
         """A command that stands still at a test point until let_go(), or until it is killed; returns when it is there."""
         running = self.kvss.start(*arguments, stall=point, **options)
         self.addCleanup(running.process.kill)
-        wait_until("standing still at " + point, lambda: running.has_reached(point), 60)
+        wait_until("standing still at " + point, lambda: running.has_reached(point), 180)
         return running
 
     def restore(self, *arguments, rc=0, **options):

@@ -56,13 +56,13 @@ class StoppedAfterPing(LabCase):
 
         console = len(self.web.serial())
         self.web.signal_agent("CONT")
-        wait_until("the agent froze and was told to thaw", lambda: "thaw" in self.web.sh("cat /run/hook.log"), 30)
+        wait_until("the agent froze and was told to thaw", lambda: "thaw" in self.web.sh("cat /run/hook.log"))
         log = self.web.sh("cat /run/hook.log").split()
         self.assertEqual(log[0], "freeze")
         self.assertTrue(self.web.writes(), "left frozen")
         for gap, _ in self.web.gaps(console):
             self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)
-        wait_until("thawed", lambda: not self.web.is_frozen(), 10)
+        wait_until("thawed", lambda: not self.web.is_frozen())
         self.assertNothingLeft()
         # and all is well with the next one
         result = self.backup("web", "good")
@@ -97,7 +97,7 @@ class FailingHooks(LabCase):
         console = len(self.web.serial())
         result = self.kvss("backup", "web", timeout=90)
         self.assertFailed(result, 1, "web")
-        wait_until("thaw", lambda: "thaw" in self.web.sh("cat /run/hook.log"), 40)
+        wait_until("thaw", lambda: "thaw" in self.web.sh("cat /run/hook.log"))
         self.assertTrue(self.web.writes())
         self.assertFalse(self.web.is_frozen())
         for gap, _ in self.web.gaps(console):
@@ -113,7 +113,7 @@ class FailingHooks(LabCase):
         self.assertTrue(self.web.writes())
         for gap, _ in self.web.gaps(console):
             self.assertLess(gap, (FREEZE_LIMIT + 5) * 1000)
-        wait_until("thawed", lambda: not self.web.is_frozen(), 20)
+        wait_until("thawed", lambda: not self.web.is_frozen())
         self.assertNothingLeft()
 
 

@@ -119,7 +119,7 @@ class AgentAndState(Conditions):
                 return guest.agent("guest-ping") == {}
             except LabError:
                 return False
-        wait_until("agent of " + guest.name, answers, 30)
+        wait_until("agent of " + guest.name, answers)
 
     def test_paused(self):
         """That its agent cannot be asked follows from it, and is no reason of its own."""

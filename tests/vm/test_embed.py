@@ -87,7 +87,7 @@ class Embedded(GuardianCase):
         running = self.start_and_reach("frozen")
         console = len(self.web.serial())
         running.signal(signal.SIGSTOP)
-        wait_until("the run was ended", lambda: not running.is_running(), 20)
+        wait_until("the run was ended", lambda: not running.is_running())
         self.assertGapBelow(console, FREEZE_LIMIT + 5)
         self.assertNextCommandCleansUp()
 
@@ -95,6 +95,6 @@ class Embedded(GuardianCase):
         running = self.start_and_reach("cut")
         console = len(self.web.serial())
         running.signal(signal.SIGKILL)
-        wait_until("ended", lambda: not running.is_running(), 20)
+        wait_until("ended", lambda: not running.is_running())
         self.assertGapBelow(console, FREEZE_LIMIT + 5)
         self.assertNextCommandCleansUp()

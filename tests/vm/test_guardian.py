@@ -45,8 +45,8 @@ class Killed(GuardianCase):
         running.signal(signal.SIGKILL)
         running.process.wait()
         self.assertGapBelow(console, FREEZE_LIMIT - 1)      # not when the limit had passed, but when kvss died
-        wait_until("running", lambda: self.web.state() == "running", 10)
-        wait_until("thawed", lambda: not self.web.is_frozen(), 10)
+        wait_until("running", lambda: self.web.state() == "running")
+        wait_until("thawed", lambda: not self.web.is_frozen())
         self.assertEqual(self.web.mismatches(), [])
         self.assertEqual(len(self.kvss.backups()), before, "a set that was not committed is listed")
         self.assertNextCommandCleansUp()
@@ -84,7 +84,7 @@ class KilledSaving(GuardianCase):
         self.assertEqual(self.web.state(), "paused")
         running.signal(signal.SIGKILL)
         running.process.wait()
-        wait_until("resumed", lambda: self.web.state() == "running", 15)
+        wait_until("resumed", lambda: self.web.state() == "running")
         self.assertTrue(self.web.writes())
         self.assertEqual(self.web.mismatches(), [])
         self.assertNextCommandCleansUp()
@@ -110,7 +110,7 @@ class KilledSaving(GuardianCase):
         try:
             running = self.kvss.start("backup", "web")
             self.addCleanup(running.process.kill)
-            wait_until("the save", lambda: os.path.exists(self.web.save_path()), 30, every=0.005)
+            wait_until("the save", lambda: os.path.exists(self.web.save_path()), 60, every=0.005)
             running.signal(signal.SIGKILL)
             running.process.wait()
             self.assertExit(self.kvss("doctor"), 0)
@@ -135,7 +135,7 @@ class Stopped(GuardianCase):
         self.assertGapBelow(console, FREEZE_LIMIT + 5)
         running.signal(signal.SIGKILL)
         running.process.wait()
-        wait_until("thawed", lambda: not self.web.is_frozen(), 10)
+        wait_until("thawed", lambda: not self.web.is_frozen())
         self.assertNextCommandCleansUp()
 
     def test_frozen(self):

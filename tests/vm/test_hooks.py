@@ -61,7 +61,7 @@ class Hooks(LabCase):
         cls.write("no script", "/etc/fsfreeze-hook.d/README", mode="644")
         cls.write(DATABASE, "/etc/database")
         cls.db.sh("sh /etc/database > /dev/null 2>&1 &")
-        wait_until("rows", lambda: cls.db.sh_rc("cat /run/db.rows")[0] == 0, 5)
+        wait_until("rows", lambda: cls.db.sh_rc("cat /run/db.rows")[0] == 0)
 
     @classmethod
     def write(cls, text, path, mode="755"):
@@ -78,7 +78,7 @@ class Hooks(LabCase):
 
     def assertGetsOn(self):
         before = self.rows()
-        wait_until("the database goes on", lambda: self.rows() > before, 5)
+        wait_until("the database goes on", lambda: self.rows() > before)
 
     def test_hook_takes_part(self):
         """Its freeze is in the backup and its thaw is not: one came before the cut, the other after it."""

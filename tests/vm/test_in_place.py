@@ -236,7 +236,7 @@ class InPlaceRunning(InPlaceCase):
         running.process.wait()
         self.assertExit(self.kvss("doctor"), 0)
         self.web.disconnect()
-        wait_until("running", lambda: self.web.state() == "running", 20)
+        wait_until("running", lambda: self.web.state() == "running")
         self.assertEqual(self.web.sh("cat /run/secret"), secret, "it was booted afresh")
         self.assertEqual(self.web.sh("cat /mnt/vda/letter").strip(), "new")
         self.assertTrue(self.web.writes())

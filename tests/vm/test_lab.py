@@ -33,7 +33,7 @@ class LabItself(LabCase):
         self.assertNotEqual(rc, 0, text)
         self.assertTrue(self.web.writes())
         self.web.signal_agent("CONT")
-        wait_until("late freeze", lambda: not self.web.writes(0.5), 10)
+        wait_until("late freeze", lambda: not self.web.writes(0.5))
         virsh("domfsthaw", "web")
         self.assertTrue(self.web.writes())
 
@@ -51,7 +51,7 @@ class LabItself(LabCase):
         numbers = [i.seq() for i in guest.images().values()]
         shutil.copy(old, guest.save_path())
         guest.start(wait=False)
-        wait_until("MISMATCH", guest.mismatches, 10)
+        wait_until("MISMATCH", guest.mismatches)
         seen = max(map(int, guest.mismatches()[0].split()[-2:]))
         self.assertIn(numbers[0] - seen, (0, 1), "the other of the two blocks may be one number behind")
 

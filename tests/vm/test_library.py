@@ -97,7 +97,7 @@ class Library(LabCase):
         self.assertTrue(running.is_running(), str(running.result()))
         running.signal(signal.SIGKILL)
         running.wait()
-        wait_until("thawed", lambda: not self.web.is_frozen(), 10)
+        wait_until("thawed", lambda: not self.web.is_frozen())
         self.assertEqual(self.ids(), before)        # the next command: also takes the dead one's lock away
         self.assertUnharmed()
 
@@ -133,7 +133,7 @@ class Library(LabCase):
         self.assertTrue(running.is_running(), str(running.result()))
         running.signal(signal.SIGKILL)
         running.wait()
-        wait_until("thawed", lambda: not self.web.is_frozen(), 10)
+        wait_until("thawed", lambda: not self.web.is_frozen())
         self.assertUnharmed()
 
     def test_own_store_without_run(self):

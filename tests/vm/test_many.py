@@ -392,7 +392,7 @@ class EightGuests(LabCase):
             for gap, number in guest.gaps(consoles[guest.name]):
                 self.assertLess(gap, self.gap_limit(fault, guest) * 1000, "%s stood still at %d" % (guest.name, number))
         try:
-            wait_until("", lambda: not self.left(), 10)
+            wait_until("", lambda: not self.left())
         except LabError:
             self.assertEqual(self.left(), [], "left behind")
         self.kvss.restic("check")

@@ -86,7 +86,7 @@ class Remote(LabCase):
         os.kill(running.process.pid, signal.SIGKILL)
         running.wait()
         self.proxy.delay = 0
-        wait_until("the requests to end", lambda: self.proxy.busy == 0, 30)
+        wait_until("the requests to end", lambda: self.proxy.busy == 0)
         first = self.stored()
         self.assertGreater(first, 16 << 20)
         self.proxy.forget()

@@ -148,7 +148,7 @@ class FaultCase(LabCase):
             self.assertEqual(self.definition(), self.defined)
             which = "new"
         with contextlib.suppress(LabError):
-            wait_until("", lambda: not self.stray(), 5)
+            wait_until("", lambda: not self.stray())
         self.assertEqual(self.stray(), [], "left behind")
         return which
 

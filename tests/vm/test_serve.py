@@ -203,7 +203,7 @@ class Serve(LabCase):
         os.mkdir(view)
         fuse = subprocess.Popen(["nbdfuse", view + "/", serving.uri("web/vdb")], stdout=subprocess.DEVNULL)
         try:
-            wait_until("the disk as a file", lambda: os.path.exists(view + "/nbd") or fuse.poll() is not None, 20)
+            wait_until("the disk as a file", lambda: os.path.exists(view + "/nbd") or fuse.poll() is not None)
             self.assertIsNone(fuse.poll(), "nbdfuse ended")
             run("debugfs", "-R", "dump /content %s/content" % self.folder, view + "/nbd")
         finally:
@@ -316,7 +316,7 @@ class Serve(LabCase):
     # ---- deaths
 
     def assertGone(self, server):
-        wait_until("nbdkit to end", lambda: not os.path.exists("/proc/%d" % server), 15)
+        wait_until("nbdkit to end", lambda: not os.path.exists("/proc/%d" % server))
 
     def test_command_killed(self):
         """kvss -9: nbdkit ends, the socket is stale, the next one takes its place; no lock stays."""

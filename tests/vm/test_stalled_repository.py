@@ -51,7 +51,7 @@ class StallCase(LabCase):
         self.overwrite(24, 100000)
         during = self.rate(STALL_S)
         self.assertTrue(running.is_running(), str(running.result()))
-        wait_until("the guest's own writes", lambda: self.written() == 24, 30)
+        wait_until("the guest's own writes", lambda: self.written() == 24)
         self.assertEqual(self.web.state(), "running")
         self.assertNoGaps(console)
         print("synced writes a second: %.1f before, %.1f while the repository stood still" % (before, during))

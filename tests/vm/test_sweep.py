@@ -30,7 +30,7 @@ class KilledAtAnyTime(LabCase):
                 running.process.wait()
                 self.assertTrue(self.web.writes(), "web is left frozen")
                 for guest, console in zip((self.web, self.db), consoles):
-                    wait_until("%s runs" % guest.name, lambda: guest.state() == "running", 15)
+                    wait_until("%s runs" % guest.name, lambda: guest.state() == "running")
                     self.assertTrue(guest.writes())
                     self.assertEqual(guest.mismatches(), [])
                     for gap, _ in guest.gaps(console):
