@@ -95,6 +95,7 @@ def meson_tests(count, *options):
     with open(LOG, "ab") as log:
         # More than there are cores: those with servers in them mostly wait.
         rc = subprocess.run(["meson", "test", "-C", TOP + "/build", "--no-rebuild", "--print-errorlogs",
+                             "--timeout-multiplier", "3",       # for busy machines: a limit only ends a hang
                              "--num-processes", str(3 * (os.cpu_count() or 1)), *options],
                             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
     before = count.failed
