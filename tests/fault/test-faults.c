@@ -597,7 +597,7 @@ test_undo(gconstpointer data)
     g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_PROVIDER_FAILED);
     g_assert_cmpuint(kvss_coordinator_failure(f->c), ==, KVSS_E_PROVIDER_VETO);
     fixture_end(f);
-    g_assert_cmpint(g_get_monotonic_time() - start_us, <, 5 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - start_us, <, 60 * G_USEC_PER_SEC);
     g_assert_cmpuint(fixture_held(f), ==, script_held(script));
     g_assert_cmpuint(script_count(f->writer_script[1], "Abort"), ==, 1);
     g_assert_cmpuint(script_count(f->writer_script[1], "BackupShutdown"), ==, 1);
@@ -615,7 +615,7 @@ test_delete(gconstpointer data)
     g_autoptr(GError) error = NULL;
     g_autoptr(Fixture) f = fixture_new(2, 2, 2);
 
-    f->limits.step_ms[k->step] = LIMIT_MS;
+    f->limits.step_ms[k->step] = 20 * LIMIT_MS; /* the other one must keep it, too */
     fixture_apply_limits(f);
     if (k->fault == CRASH)
         script_crash(f->provider_script[0], "DeleteSnapshots", 0);
@@ -741,8 +741,9 @@ test_order(gconstpointer data)
 /* --- the thaw comes too late ------------------------------------------------------------------ */
 
 #define WINDOW_MS 200
+#define WINDOW_FACTOR_MAX 64
 
-/* Stops this whole process until the window is over. */
+/* Stops this whole process for so many milliseconds, until the window is over. */
 static void
 stop(gpointer data)
 {
@@ -750,7 +751,7 @@ stop(gpointer data)
     pid_t child = fork();
 
     if (child == 0) {
-        g_usleep(2 * WINDOW_MS * 1000);
+        g_usleep(GPOINTER_TO_UINT(data) * 1000);
         kill(parent, SIGCONT);
         _exit(0);
     }
@@ -777,26 +778,46 @@ static const Late lates[] = {
     { KVSS_STEP_THAW, true, { KVSS_WS_FAILED_AT_THAW, KVSS_WS_FAILED_AT_THAW }, true },
 };
 
-/* However it happens, nobody calls it consistent, and whoever was frozen is told. */
-static void
-test_late(gconstpointer data)
+/* On a machine that is busy the window may be over before. */
+static bool
+is_as_meant(const Late *late, Fixture *f, const GError *error)
 {
-    const Late *late = data;
+    if (g_str_has_prefix(error->message, "shadow copy made, consistency lost: ") != late->is_made)
+        return false;
+    for (guint i = 0; i < 2; i++) {
+        KvssWriterState state = kvss_writer_status(f->writer[i], NULL);
+
+        if (state != late->states[i] && !(late->is_stopped && state == KVSS_WS_STABLE))
+            return false;
+    }
+    return true;
+}
+
+/* Returns: false if the machine was too slow for the window. */
+static bool
+try_late(const Late *late, unsigned factor)
+{
     g_autoptr(Fixture) f = fixture_new(2, 1, 1);
     g_autoptr(GError) error = NULL;
     bool is_writers_step = kvss_step(late->step)->receiver == KVSS_RECEIVER_WRITERS;
     Script *script = is_writers_step ? f->writer_script[1] : f->provider_script[0];
 
-    f->limits.window_ms = WINDOW_MS;
-    f->limits.grace_ms = GRACE_MS;
+    f->limits.window_ms = WINDOW_MS * factor;
+    f->limits.grace_ms = GRACE_MS * factor;
     fixture_apply_limits(f);
     if (late->is_stopped)
-        script_on(script, kvss_step(late->step)->name, stop, NULL);
+        script_on(script, kvss_step(late->step)->name, stop,
+                  GUINT_TO_POINTER(2 * WINDOW_MS * factor));
     else
         script_stall(script, kvss_step(late->step)->name, SCRIPT_FOR_EVER, true);
 
     g_assert_false(fixture_backup(f, KVSS_PHASE_SNAPSHOT, &error));
     g_assert_error(error, KVSS_COORDINATOR_ERROR, KVSS_COORDINATOR_ERROR_TIMEOUT);
+    if (factor < WINDOW_FACTOR_MAX && !is_as_meant(late, f, error)) {
+        fixture_end(f);
+        fixture_settle(f);
+        return false;
+    }
     g_assert_cmpint(g_str_has_prefix(error->message, "shadow copy made, consistency lost: "), ==,
                     late->is_made);
     for (guint i = 0; i < 2; i++) {
@@ -815,6 +836,15 @@ test_late(gconstpointer data)
     fixture_end(f);
     fixture_settle(f);
     g_assert_cmpuint(fixture_held(f), ==, 0);
+    return true;
+}
+
+/* However it happens, nobody calls it consistent, and whoever was frozen is told. */
+static void
+test_late(gconstpointer data)
+{
+    for (unsigned factor = 1; !try_late(data, factor); factor *= 4)
+        ;
 }
 
 /* A writer says that it has done an event, and has not: BackupShutdown still ends it. */

@@ -469,7 +469,7 @@ test_neighbour(void)
     g_assert_true(kvss_coordinator_prepare_for_backup(f->c, &error));
     g_assert_false(kvss_coordinator_do_snapshot_set(f->c, &error));
     g_assert_nonnull(strstr(error->message, "never"));
-    g_assert_cmpint(g_get_monotonic_time() - start_us, <, 30 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - start_us, <, 300 * G_USEC_PER_SEC);
     g_assert_cmpuint(count_held(f), ==, 0);
     g_assert_cmpuint(count_held(other), ==, 0);
 }

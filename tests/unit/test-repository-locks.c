@@ -122,14 +122,23 @@ static void
 count_begin(const GError *in_the_way, gpointer data)
 {
     g_assert_error(in_the_way, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_LOCKED);
-    ++*(unsigned *) data;
+    g_atomic_int_inc((unsigned *) data);
 }
 
+typedef struct {
+    KvssRepository *repository;
+    unsigned *n_begun;
+} Holder;
+
+/* When somebody waits for it. */
 static gpointer
-free_soon(gpointer data)
+free_then(gpointer data)
 {
-    g_usleep(1500 * 1000);
-    kvss_repository_free(data);
+    Holder *holder = data;
+
+    while (g_atomic_int_get(holder->n_begun) == 0)
+        g_usleep(10 * 1000);
+    kvss_repository_free(holder->repository);
     return NULL;
 }
 
@@ -141,6 +150,7 @@ test_waiting(void)
     g_autoptr(GCancellable) cancellable = g_cancellable_new();
     unsigned n_begun = 0;
     KvssLockWait wait = { .limit_ms = 300, .begin = count_begin, .data = &n_begun };
+    Holder holder = { .n_begun = &n_begun };
     g_autoptr(GError) error = NULL;
     GThread *thread;
 
@@ -167,7 +177,8 @@ test_waiting(void)
     g_clear_error(&error);
     wait.cancellable = NULL;
     n_begun = 0;
-    thread = g_thread_new("holder", free_soon, g_steal_pointer(&repository));
+    holder.repository = g_steal_pointer(&repository);
+    thread = g_thread_new("holder", free_then, &holder);
     repository = kvss_repository_open_patiently(f->location, FIXTURE_PASSWORD, KVSS_REPOSITORY_ADD,
                                                 NULL, f->state, &wait, &error);
     g_assert_no_error(error);
