@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Damage of every kind: found, named, never restored in silence; kvss repair saves what is whole and marks the rest.
 
-usage: test-damage.py KVSS MAKE-SET FAULT-IO [unittest arguments]
+usage: test-damage.py KVSS MAKE-SET FAULT-IO [--but CLASS... | unittest arguments]
 
 A small repository with two sets of two VMs is damaged in one place. What verify, list, repair and export say is compared with
 the disks that were backed up and with each other; restic is asked where it is there."""
@@ -627,4 +627,8 @@ class Killed(Case):
 
 
 if __name__ == '__main__':
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    chosen = sys.argv[4:]
+    if chosen[:1] == ['--but']:     # all other classes
+        chosen = [name for name, item in list(globals().items()) if isinstance(item, type) and issubclass(item, Case)
+                  and item is not Case and name not in chosen]
+    unittest.main(argv=sys.argv[:1] + chosen)
