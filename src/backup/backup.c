@@ -11,11 +11,11 @@
  */
 #include "backup/backup.h"
 #include "backup/documents.h"
+#include "backup/history.h"
 #include "backup/selection.h"
 #include "backup/carried.h"
 #include "backup/same-instant.h"
 #include "base/test-point.h"
-#include "catalogue/summary.h"
 #include "guardian/run.h"
 #include "host/connection.h"
 #include "stream/copy.h"
@@ -34,8 +34,7 @@ typedef struct {
     KvssRun *run;       /* (nullable) */
     KvssUpload *upload; /* (nullable) */
     KvssManifest *manifest;
-    GPtrArray *previous; /* KvssSummary: what the repository holds already */
-    GHashTable *last;    /* snapshot id -> KvssBackup of previous that was looked at; NULL: unreadable */
+    KvssHistory *history;
     gint64 start_us;     /* monotonic */
 
     KvssBackupStatus status; /* what is told next */
@@ -97,8 +96,13 @@ choose(Backup *backup, GError **error)
     if (!kvss_coordinator_gather(backup->coordinator, error) ||
         !kvss_backup_select(request, error))
         return false;
-    backup->previous = kvss_catalogue_summaries(request->repository, NULL, NULL, error);
-    return backup->previous != NULL;
+    backup->history = kvss_history_new(request->repository, error);
+    if (!backup->history)
+        return false;
+    for (guint i = 0; i < backup->set->components->len; i++)
+        kvss_history_offer(backup->history, g_ptr_array_index(backup->set->components, i),
+                           !request->full);
+    return true;
 }
 
 static bool
@@ -206,49 +210,6 @@ describe_events(Backup *backup)
 
 /* ---- copying ---- */
 
-/* The set of that summary; NULL when it cannot be read: then an older one has to do. */
-static KvssBackup *
-previous_set(Backup *backup, const KvssSummary *summary)
-{
-    const char *id = summary->snapshot->id;
-    g_autoptr(GError) error = NULL;
-    KvssBackup *set;
-
-    if (g_hash_table_contains(backup->last, id))
-        return g_hash_table_lookup(backup->last, id);
-    set = kvss_summary_load(backup->request->repository, summary, &error);
-    if (!set)
-        g_debug("an older backup tells how disks were cut: %s", error->message);
-    g_hash_table_insert(backup->last, g_strdup(id), set);
-    return set;
-}
-
-/* The newest set with the VM of this UUID that can be read. */
-static KvssBackup *
-last_backup_of(Backup *backup, const char *uuid)
-{
-    for (guint i = backup->previous->len; i > 0; i--) {
-        const KvssSummary *summary = g_ptr_array_index(backup->previous, i - 1);
-        KvssBackup *set = kvss_summary_has_vm(summary, uuid) ? previous_set(backup, summary)
-                                                             : NULL;
-
-        if (set)
-            return set;
-    }
-    return NULL;
-}
-
-/* The disk as the last backup that holds it described it; NULL when there is none. */
-static const KvssDisk *
-previous_disk(Backup *backup, const KvssComponent *component, const KvssDisk *disk)
-{
-    KvssBackup *last = last_backup_of(backup, component->name);
-    KvssManifestVm *vm = last ? kvss_manifest_find_vm(last->manifest, component->name, NULL)
-                              : NULL;
-
-    return vm ? kvss_component_find_disk(vm->component, disk->target) : NULL;
-}
-
 /* A disk that grows keeps its cut, or nothing of it would be found again. */
 static uint32_t
 chunk_size_for(const KvssDisk *disk, const KvssDisk *previous)
@@ -266,19 +227,35 @@ whole_read_reason(const Backup *backup, const KvssDisk *previous)
 {
     if (backup->request->full)
         return "a full read was asked for";
-    return previous ? "changes are not tracked by this version" : "first backup of this disk";
+    if (!previous)
+        return "first backup of this disk";
+    return previous->tracked_by ? "the record of its changes is gone"
+                                : "its changes were not tracked";
+}
+
+/* The sink takes from there what the source calls unchanged. What cannot be built on is read. */
+static void
+use_base(Backup *backup, const KvssComponent *component, KvssDisk *disk, KvssSink *sink)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssSource) base = NULL;
+
+    if (!disk->since)
+        return;
+    base = kvss_history_open_base(backup->history, component, disk, &error);
+    disk->incremental = base && kvss_upload_use_base(sink, base);
+    if (disk->incremental)
+        return;
+    g_free(disk->reason);
+    disk->reason = error ? g_strdup_printf("the backup to build on cannot be used: %s", error->message)
+                         : g_strdup("the backup to build on is cut otherwise");
 }
 
 /* One source into one file of the set; the file's size counts in the manifest. */
 static bool
-store(Backup *backup, KvssSource *source, const char *path, uint32_t chunk_size, unsigned mode,
-      KvssCopyStats *out_copy, KvssUploadStats *out_stored, GError **error)
+store(Backup *backup, KvssSource *source, KvssSink *sink, KvssCopyStats *out_copy, GError **error)
 {
-    g_autoptr(KvssSink) sink = kvss_upload_open_file(backup->upload, path, source->size,
-                                                     chunk_size, mode, out_stored, error);
-
-    if (!sink ||
-        !kvss_copy(source, sink, on_copied, backup, backup->request->cancellable, out_copy, error))
+    if (!kvss_copy(source, sink, on_copied, backup, backup->request->cancellable, out_copy, error))
         return false;
     backup->done_before += source->size;
     backup->manifest->size += source->size;
@@ -288,7 +265,8 @@ store(Backup *backup, KvssSource *source, const char *path, uint32_t chunk_size,
 static bool
 copy_disk(Backup *backup, const KvssManifestVm *vm, KvssDisk *disk, GError **error)
 {
-    const KvssDisk *previous = previous_disk(backup, vm->component, disk);
+    const KvssDisk *previous = kvss_history_last(backup->history, vm->component, disk);
+    g_autoptr(KvssSink) sink = NULL;
     g_autoptr(KvssSource)
         source = kvss_coordinator_open(backup->coordinator, vm->component, disk, error);
     KvssUploadStats stored = { 0 };
@@ -299,8 +277,12 @@ copy_disk(Backup *backup, const KvssManifestVm *vm, KvssDisk *disk, GError **err
     disk->size = source->size;
     disk->chunk_size = chunk_size_for(disk, previous);
     backup->status.target = disk->target;
-    if (!store(backup, source, kvss_manifest_disk_path(vm, disk->target), disk->chunk_size, 0600,
-               &copied, &stored, error))
+    sink = kvss_upload_open_file(backup->upload, kvss_manifest_disk_path(vm, disk->target),
+                                 source->size, disk->chunk_size, 0600, &stored, error);
+    if (!sink)
+        return false;
+    use_base(backup, vm->component, disk, sink);
+    if (!store(backup, source, sink, &copied, error))
         return false;
     disk->bytes_read = copied.bytes_read;
     disk->bytes_stored = stored.bytes_stored;
@@ -315,13 +297,14 @@ static bool
 stream_file(Backup *backup, const KvssFile *file, KvssSource *source, const char *path,
             GError **error)
 {
-    KvssUploadStats stored = { 0 };
+    g_autoptr(KvssSink) sink = kvss_upload_open_file(backup->upload, path, source->size,
+                                                     kvss_upload_chunk_size(source->size),
+                                                     file->mode, NULL, error);
     KvssCopyStats copied = { 0 };
 
     backup->status.target = file->name;
     backup->status.total += source->size;
-    if (!store(backup, source, path, kvss_upload_chunk_size(source->size), file->mode, &copied,
-               &stored, error))
+    if (!sink || !store(backup, source, sink, &copied, error))
         return false;
     backup->manifest->bytes_read += copied.bytes_read;
     return true;
@@ -628,8 +611,7 @@ backup_clear(Backup *backup)
 {
     keep_run(backup->run);
     g_clear_pointer(&backup->upload, kvss_upload_free);
-    g_clear_pointer(&backup->previous, g_ptr_array_unref);
-    g_clear_pointer(&backup->last, g_hash_table_unref);
+    g_clear_pointer(&backup->history, kvss_history_free);
     g_clear_pointer(&backup->manifest, kvss_manifest_free);
 }
 
@@ -641,8 +623,6 @@ kvss_backup_run(const KvssBackupRequest *request, KvssBackupResult *out_result, 
         .coordinator = request->coordinator,
         .set = kvss_coordinator_set(request->coordinator),
         .manifest = kvss_manifest_new(),
-        .last = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                      (GDestroyNotify) kvss_backup_free),
         .start_us = g_get_monotonic_time(),
     };
     bool ok;

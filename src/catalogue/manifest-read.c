@@ -148,7 +148,8 @@ read_disk(JsonNode *element, gpointer data, GError **error)
            read_options(object, disk, error) && number("bytes_read", &disk->bytes_read) &&
            number("bytes_stored", &disk->bytes_stored) &&
            kvss_member_bool(object, "incremental", &disk->incremental, error) &&
-           text("reason", &disk->reason) && read_place(object, vm, vm->disk_files, target, error);
+           text("reason", &disk->reason) && text("image", &disk->image) &&
+           text("tracked_by", &disk->tracked_by) && read_place(object, vm, vm->disk_files, target, error);
 }
 
 static bool

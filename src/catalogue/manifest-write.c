@@ -141,6 +141,8 @@ disks_array(const KvssManifestVm *vm)
         set_string(object, "path", disk->path);
         json_object_set_member(object, "options", options_node(disk->options));
         json_object_set_int_member(object, "chunk_size", disk->chunk_size);
+        set_string(object, "image", disk->image);
+        set_string(object, "tracked_by", disk->tracked_by);
         set_string(object, "file", kvss_manifest_disk_path(vm, disk->target));
         json_array_add_object_element(list, object);
     }

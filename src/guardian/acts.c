@@ -172,6 +172,31 @@ undo_managed_save(JsonObject *details, KvssHost *host, unsigned patience_s, GErr
     return state != KVSS_DOMAIN_SAVED || kvss_domain_start(domain, paused, error);
 }
 
+static GStrv
+string_list(JsonObject *details, const char *member)
+{
+    g_autoptr(GStrvBuilder) list = g_strv_builder_new();
+    JsonArray *array = json_object_has_member(details, member)
+        ? json_object_get_array_member(details, member) : NULL;
+
+    for (guint i = 0; array && i < json_array_get_length(array); i++)
+        g_strv_builder_add(list, json_array_get_string_element(array, i));
+    return g_strv_builder_end(list);
+}
+
+static bool
+undo_checkpoint(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
+    g_autoptr(KvssDomain) domain = NULL;
+    g_auto(GStrv) images = string_list(details, "images");
+
+    if (!act_domain(details, host, &domain, error))
+        return false;
+    return !domain
+        || kvss_domain_delete_checkpoint(domain, detail(details, "checkpoint"),
+                                         (const char *const *) images, error);
+}
+
 /* Field 22 of /proc/PID/stat; the command in field 2 may hold spaces and brackets. */
 static bool
 process_started_at(gint64 pid, gint64 start)
@@ -355,6 +380,7 @@ static const struct {
     [KVSS_ACT_FILE]         = { "file", 5, false, undo_file, forward_file, "file %s" },
     [KVSS_ACT_FOLDER]       = { "folder", 6, false, undo_folder, forward_folder, "work folder %s" },
     [KVSS_ACT_PROGRAM]      = { "program", 1, false, kvss_act_undo_program, NULL, "writer %s may hold its data" },
+    [KVSS_ACT_CHECKPOINT]   = { "checkpoint", 3, true, undo_checkpoint, NULL, "%s has a checkpoint of an unfinished backup" },
     [KVSS_ACT_ASIDE]        = { "aside", 5, false, kvss_act_undo_aside, kvss_act_forward_aside, "%s was set aside" },
     [KVSS_ACT_UNDEFINE]     = { "undefine", 5, true, kvss_act_undo_undefine, NULL, "%s was taken away for a restore" },
     [KVSS_ACT_STOP]         = { "stop", 5, true, kvss_act_undo_stop, NULL, "%s was stopped for a restore" },

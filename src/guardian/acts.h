@@ -24,6 +24,7 @@ typedef enum {
     KVSS_ACT_FOLDER,       /* path: our work folder, with all in it */
     KVSS_ACT_PROGRAM,      /* name, path, set_id, event, components: a host's writer that may hold its data;
                               event: the one that lets go, see acts-program.h; writer: see kvss_act_is_stop() */
+    KVSS_ACT_CHECKPOINT,   /* uuid, name, checkpoint, images (list of paths): made by a backup that is not there yet */
     /* restore; "logs" of the first three: see kvss_act_check_whole() */
     KVSS_ACT_ASIDE,        /* from, to: renamed; place: of both, see place.h; forward: "to" is removed unless keep; memory (with uuid, name, run):
                               it is the VM's managed save image; saved: one that was there before us */

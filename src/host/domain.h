@@ -131,23 +131,64 @@ bool kvss_agent_thaw_surely(KvssDomain *domain, gint64 deadline_us, GError **err
 typedef struct {
     const char *target;   /* "vda" */
     const char *scratch;  /* absolute path, must not exist */
+    const char *since;    /* (nullable) a checkpoint: what changed since is offered as KVSS_JOB_BITMAP */
+    bool is_tracked;      /* the new checkpoint is for this disk */
 } KvssJobDisk;
+
+/** What the bitmaps that a job offers are called, whatever their checkpoint. */
+#define KVSS_JOB_BITMAP "changes"
 
 /**
  * kvss_domain_begin_job:
  * @socket: absolute path for QEMU to bind, under 108 characters
  * @disks, @n_disks: the disks to cut; all others are named as left out
+ * @checkpoint: (nullable) made in the same transaction, if a disk is tracked
  *
  * One pull-mode backup job over all disks in one transaction: the instant.
  * Each disk is served as NBD export of its target's name.
+ * Errors: UNTRACKED where a @since cannot be had: without it the job would begin.
  * Source: virDomainBackupBegin (libvirt 6.0).
  */
 bool kvss_domain_begin_job(KvssDomain *domain, const char *socket, const KvssJobDisk *disks,
-                           size_t n_disks, const KvssDomainConfig *config, GError **error)
+                           size_t n_disks, const char *checkpoint,
+                           const KvssDomainConfig *config, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 /** Ends our job, recognised by @socket, and waits until it is gone. No job, or no domain: success. Foreign job: BUSY. */
 bool kvss_domain_end_job(KvssDomain *domain, const char *socket, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* ---- checkpoints (checkpoint.c) ---- */
+
+/**
+ * kvss_domain_checkpoints:
+ * @prefix: of the names asked for
+ *
+ * The names of the domain's checkpoints; none where libvirt knows nothing of such.
+ * Source: virDomainListAllCheckpoints (libvirt 5.6).
+ */
+GPtrArray *kvss_domain_checkpoints(KvssDomain *domain, const char *prefix, GError **error);
+
+/**
+ * kvss_domain_redefine_checkpoint:
+ * @targets: the disks that have its bitmap
+ *
+ * Tells libvirt of a checkpoint that it has forgotten. Only of a domain that runs, whose
+ * QEMU is asked for the bitmaps. Errors: UNTRACKED where they are not there, or broken.
+ */
+bool kvss_domain_redefine_checkpoint(KvssDomain *domain, const char *name,
+                                     const char *const *targets, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_domain_delete_checkpoint:
+ * @images: (nullable) the qcow2 files that may hold its bitmap, for a domain that is off
+ *
+ * The checkpoint and its bitmaps; absent: success. The bitmaps of a domain that is off are
+ * taken out of the images themselves, where nobody uses them.
+ */
+bool kvss_domain_delete_checkpoint(KvssDomain *domain, const char *name,
+                                   const char *const *images, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 /**

@@ -19,6 +19,7 @@ typedef enum {
     KVSS_HOST_ERROR_EXISTS,       /* name or UUID is taken */
     KVSS_HOST_ERROR_INVALID,      /* a document or an answer is not what it must be */
     KVSS_HOST_ERROR_TIMED_OUT,
+    KVSS_HOST_ERROR_UNTRACKED,    /* no such checkpoint, or its bitmap is broken or out of reach */
 } KvssHostError;
 
 #define KVSS_HOST_ERROR (kvss_host_error_quark())

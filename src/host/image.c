@@ -163,6 +163,25 @@ has_any(JsonObject *object, const char *list)
     return node && JSON_NODE_HOLDS_ARRAY(node) && json_array_get_length(json_node_get_array(node)) > 0;
 }
 
+/* Ours are kept up by whatever writes through QEMU, and doubted where it did not. */
+static bool
+has_foreign_bitmaps(JsonObject *data)
+{
+    JsonNode *node = data ? json_object_get_member(data, "bitmaps") : NULL;
+    JsonArray *bitmaps = node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+
+    for (guint i = 0; bitmaps && i < json_array_get_length(bitmaps); i++) {
+        JsonNode *bitmap = json_array_get_element(bitmaps, i);
+        const char *name = JSON_NODE_HOLDS_OBJECT(bitmap)
+            ? json_object_get_string_member_with_default(json_node_get_object(bitmap), "name", "")
+            : "";
+
+        if (!g_str_has_prefix(name, KVSS_CHECKPOINT_PREFIX))
+            return true;
+    }
+    return false;
+}
+
 /* Content that is changed behind their back would ruin them. */
 static const char *
 info_entangled(JsonObject *info)
@@ -174,7 +193,7 @@ info_entangled(JsonObject *info)
 
     if (has_any(info, "snapshots"))
         return "internal snapshots";
-    if (has_any(object, "bitmaps"))
+    if (has_foreign_bitmaps(object))
         return "bitmaps that track changes";
     if (object && json_object_has_member(object, "data-file"))
         return "a data file of its own";
@@ -215,10 +234,27 @@ kvss_image_info(const char *path, const char *format, bool is_in_use, GError **e
     info_add_chain(image, info, is_in_use);
 
     options = kvss_image_options_read(fd, format, info);
+    image->can_track = g_str_equal(format, "qcow2")
+        && g_strcmp0(json_object_get_string_member_with_default(options, "compat", NULL), "0.10") != 0;
     if (image->backing->len > 0)
         options_add_chain(options, image);
     image->options = options_to_text(options);
     return g_steal_pointer(&image);
+}
+
+char *
+kvss_image_identity(const char *path)
+{
+    struct statx st;
+
+    if (statx(AT_FDCWD, path, 0, STATX_TYPE | STATX_INO | STATX_BTIME, &st) < 0
+        || !S_ISREG(st.stx_mode))
+        return NULL;
+    if (!(st.stx_mask & STATX_BTIME))
+        return g_strdup_printf("inode %" G_GUINT64_FORMAT, (guint64) st.stx_ino);
+    return g_strdup_printf("inode %" G_GUINT64_FORMAT " born %" G_GINT64_FORMAT ".%09u",
+                           (guint64) st.stx_ino, (gint64) st.stx_btime.tv_sec,
+                           st.stx_btime.tv_nsec);
 }
 
 /* ---- making ---- */

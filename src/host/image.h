@@ -11,6 +11,9 @@
 
 #include <sys/types.h>
 
+/** What checkpoints of ours, and their bitmaps in images, are called. */
+#define KVSS_CHECKPOINT_PREFIX "kvss-"
+
 /** One image below another. */
 typedef struct {
     char *path;
@@ -24,7 +27,8 @@ typedef struct {
     char *options;       /* JSON for kvss_image_create; "{}" at least */
     GPtrArray *backing;  /* KvssImageLink, nearest first; empty for an image that stands alone */
     bool is_encrypted;
-    char *entangled;     /* (nullable) what else hangs on its content: "internal snapshots", "a data file of its own", ... */
+    bool can_track;      /* dirty bitmaps can be kept in it: qcow2 of version 3 */
+    char *entangled;     /* (nullable) what else hangs on its content: "internal snapshots", "a data file of its own", ...; not bitmaps of ours */
 } KvssImageInfo;
 
 /**
@@ -43,6 +47,14 @@ KvssImageInfo *kvss_image_info(const char *path, const char *format, bool is_in_
                                GError **error);
 void kvss_image_info_free(KvssImageInfo *info);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssImageInfo, kvss_image_info_free)
+
+/**
+ * kvss_image_identity:
+ *
+ * Which file it is, whatever its name: a copy, and what replaced it, are others. NULL for
+ * what is no regular file. Free with g_free. Source: statx (inode, time of birth).
+ */
+char *kvss_image_identity(const char *path);
 
 /** True for formats that QEMU can make and write: raw, qcow2, qed, vdi, vhdx, vmdk, vpc. */
 bool kvss_image_can_create(const char *format);

@@ -24,6 +24,20 @@ find_job_disk(const KvssJobDisk *disks, size_t n_disks, const char *target)
     return NULL;
 }
 
+static void
+append_job_disk(GString *xml, const char *target, const KvssJobDisk *disk)
+{
+    g_autofree char *scratch = g_markup_escape_text(disk->scratch, -1);
+    g_autofree char *since = disk->since ? g_markup_escape_text(disk->since, -1) : NULL;
+
+    g_string_append_printf(xml, "<disk name='%s' backup='yes' type='file' exportname='%s'", target,
+                           target);
+    if (since)
+        g_string_append_printf(xml, " backupmode='incremental' incremental='%s' exportbitmap='%s'",
+                               since, KVSS_JOB_BITMAP);
+    g_string_append_printf(xml, "><driver type='qcow2'/><scratch file='%s'/></disk>", scratch);
+}
+
 /* Every disk is named: libvirt would invent scratch files for those left out. */
 static char *
 job_xml(const char *socket, const KvssJobDisk *disks, size_t n_disks,
@@ -37,13 +51,9 @@ job_xml(const char *socket, const KvssJobDisk *disks, size_t n_disks,
         const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
         const KvssJobDisk *chosen = find_job_disk(disks, n_disks, disk->target);
         g_autofree char *target = g_markup_escape_text(disk->target, -1);
-        g_autofree char *scratch = chosen ? g_markup_escape_text(chosen->scratch, -1) : NULL;
 
         if (chosen)
-            g_string_append_printf(xml,
-                                   "<disk name='%s' backup='yes' type='file' exportname='%s'>"
-                                   "<driver type='qcow2'/><scratch file='%s'/></disk>",
-                                   target, target, scratch);
+            append_job_disk(xml, target, chosen);
         else
             g_string_append_printf(xml, "<disk name='%s' backup='no'/>", target);
     }
@@ -51,13 +61,39 @@ job_xml(const char *socket, const KvssJobDisk *disks, size_t n_disks,
     return g_string_free(xml, FALSE);
 }
 
+/* NULL where no disk is tracked: an empty checkpoint is refused. */
+static char *
+checkpoint_xml(const char *name, const KvssJobDisk *disks, size_t n_disks,
+               const KvssDomainConfig *config)
+{
+    GString *xml = g_string_new("<domaincheckpoint><name>");
+    g_autofree char *escaped = g_markup_escape_text(name, -1);
+    bool any = false;
+
+    g_string_append_printf(xml, "%s</name><disks>", escaped);
+    for (guint i = 0; i < config->disks->len; i++) {
+        const KvssDiskConfig *disk = g_ptr_array_index(config->disks, i);
+        const KvssJobDisk *chosen = find_job_disk(disks, n_disks, disk->target);
+        g_autofree char *target = g_markup_escape_text(disk->target, -1);
+        bool is_tracked = chosen && chosen->is_tracked;
+
+        any = any || is_tracked;
+        g_string_append_printf(xml, "<disk name='%s' checkpoint='%s'/>", target,
+                               is_tracked ? "bitmap" : "no");
+    }
+    g_string_append(xml, "</disks></domaincheckpoint>");
+    return g_string_free(xml, !any);
+}
+
 bool
 kvss_domain_begin_job(KvssDomain *domain, const char *socket, const KvssJobDisk *disks,
-                      size_t n_disks, const KvssDomainConfig *config, GError **error)
+                      size_t n_disks, const char *checkpoint, const KvssDomainConfig *config,
+                      GError **error)
 {
     g_autofree char *xml = job_xml(socket, disks, n_disks, config);
+    g_autofree char *mark = checkpoint ? checkpoint_xml(checkpoint, disks, n_disks, config) : NULL;
 
-    if (virDomainBackupBegin(kvss_domain_handle(domain), xml, NULL, 0) == 0)
+    if (virDomainBackupBegin(kvss_domain_handle(domain), xml, mark, 0) == 0)
         return true;
     return kvss_throw_libvirt(error, "cannot cut the disks of %s", kvss_domain_name(domain));
 }

@@ -31,8 +31,12 @@ disk_free(gpointer data)
     g_free(disk->volume);
     g_free(disk->provider);
     g_free(disk->shadow_id);
+    g_free(disk->image);
+    g_free(disk->since);
+    g_free(disk->tracked_by);
     g_free(disk->nbd_socket);
     g_free(disk->nbd_export);
+    g_free(disk->nbd_bitmap);
     g_free(disk->reason);
     g_free(disk);
 }
@@ -110,6 +114,7 @@ kvss_component_new(const char *name, const char *display_name)
     component->conditions = g_ptr_array_new_with_free_func(condition_free);
     component->reasons = g_ptr_array_new_with_free_func(reason_free);
     component->notes = g_ptr_array_new_with_free_func(g_free);
+    component->previous = g_ptr_array_new_with_free_func(disk_free);
     component->freeze_ms = -1;
     component->pause_ms = -1;
     component->instant_us = -1;
@@ -138,6 +143,8 @@ kvss_component_free(KvssComponent *component)
     g_ptr_array_unref(component->conditions);
     g_ptr_array_unref(component->reasons);
     g_ptr_array_unref(component->notes);
+    g_ptr_array_unref(component->previous);
+    g_free(component->stamp);
     g_free(component->metadata);
     g_free(component->restore_options);
     g_free(component->work_folder);
@@ -145,14 +152,26 @@ kvss_component_free(KvssComponent *component)
     g_free(component);
 }
 
-KvssDisk *
-kvss_component_add_disk(KvssComponent *component, const char *target)
+static KvssDisk *
+add_disk(GPtrArray *disks, const char *target)
 {
     KvssDisk *disk = g_new0(KvssDisk, 1);
 
     disk->target = g_strdup(target);
-    g_ptr_array_add(component->disks, disk);
+    g_ptr_array_add(disks, disk);
     return disk;
+}
+
+KvssDisk *
+kvss_component_add_disk(KvssComponent *component, const char *target)
+{
+    return add_disk(component->disks, target);
+}
+
+KvssDisk *
+kvss_component_add_previous(KvssComponent *component, const char *target)
+{
+    return add_disk(component->previous, target);
 }
 
 static KvssFile *

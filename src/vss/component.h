@@ -29,9 +29,18 @@ typedef struct {
 
     char *shadow_id;     /* (nullable) GUID of its shadow copy, once one was begun */
 
+    /*
+     * Stamps name instants (KvssComponent.stamp). Since one only what changed is read;
+     * by one the writer tracks the changes after this backup.
+     */
+    char *image;         /* (nullable) which image it is, whatever its name: another one has another history */
+    char *since;         /* (nullable) of an earlier backup */
+    char *tracked_by;    /* (nullable) of this backup, or of one before it */
+
     /* Where the shadow copy is served, once somebody serves it. */
     char *nbd_socket;
     char *nbd_export;
+    char *nbd_bitmap;    /* (nullable) what it is offered with: not marked is unchanged since `since` */
 
     /* Filled by the backup engine. */
     uint64_t bytes_read, bytes_stored;
@@ -122,6 +131,14 @@ typedef struct KvssComponent {
 
     char *metadata;      /* (nullable) the writer's own text; stored in the backup components document */
 
+    /*
+     * Incremental backups. Before PrepareForBackup the requester says on which earlier ones
+     * it can build (SetPreviousBackupStamp, for each disk), and how the new one is called
+     * (SetBackupStamp). The writer decides by what it has a record of.
+     */
+    GPtrArray *previous;   /* KvssDisk of earlier backups, newest first: target, image, tracked_by */
+    char *stamp;           /* (nullable) */
+
     bool backup_succeeded; /* SetBackupSucceeded, for the writer to read at BackupComplete */
 
     /* Restore */
@@ -136,6 +153,7 @@ typedef struct KvssComponent {
     char *work_folder;         /* (nullable) where its sockets and scratch files go */
     bool is_cut_at_commit;     /* stands still until CommitSnapshots cuts its disks */
     uint64_t job_act;          /* guardian/job.h: the backup job's act in the journal; 0 without */
+    uint64_t track_act;        /* guardian/job.h: its checkpoint's; 0 without */
 } KvssComponent;
 
 KvssComponent *kvss_component_new(const char *name, const char *display_name);
@@ -171,6 +189,8 @@ GPtrArray *kvss_components_healthy(GPtrArray *components);
 const KvssComponent *kvss_components_first_failed(GPtrArray *components);
 
 KvssDisk *kvss_component_find_disk(const KvssComponent *component, const char *target);
+/** Adds a disk of an earlier backup, older than those before; the caller fills it. */
+KvssDisk *kvss_component_add_previous(KvssComponent *component, const char *target);
 KvssFile *kvss_component_find_file(const KvssComponent *component, const char *name);
 
 /** Is the file @path (absolute, plain) one that @files declares? By its name alone; nothing is looked at. */

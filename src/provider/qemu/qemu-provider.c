@@ -3,6 +3,7 @@
  */
 #include "provider/qemu/qemu-provider.h"
 #include "guardian/job.h"
+#include "host/error.h"
 #include "host/held-image.h"
 #include "host/nbd-source.h"
 #include "stream/source.h"
@@ -81,6 +82,38 @@ qemu_commit(KvssProvider *p, KvssSnapshotSet *set, GError **error)
 }
 
 static KvssSource *
+open_whole(const KvssDisk *disk, GError **error)
+{
+    if (disk->is_held)
+        return kvss_held_image_new(disk->path, disk->format, disk->nbd_socket, disk->nbd_export,
+                                   error);
+    return kvss_nbd_source_new(disk->nbd_socket, disk->nbd_export, error);
+}
+
+/* Where what changed cannot be had after all, the disk is read whole, and says so. */
+static KvssSource *
+open_export(KvssDisk *disk, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    KvssSource *source;
+
+    if (!disk->nbd_bitmap)
+        return open_whole(disk, error);
+    source = kvss_nbd_source_new_with_changes(disk->nbd_socket, disk->nbd_export,
+                                              disk->nbd_bitmap, &local);
+    if (source)
+        return source;
+    if (!g_error_matches(local, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return NULL;
+    }
+    kvss_set_string(&disk->reason, local->message);
+    g_clear_pointer(&disk->since, g_free);
+    g_clear_pointer(&disk->nbd_bitmap, g_free);
+    return open_whole(disk, error);
+}
+
+static KvssSource *
 qemu_open(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error)
 {
     if (!d->nbd_socket) {
@@ -88,9 +121,7 @@ qemu_open(KvssProvider *p, KvssComponent *c, KvssDisk *d, GError **error)
                    "%s: disk %s has no shadow copy", c->display_name, d->target);
         return NULL;
     }
-    if (d->is_held)
-        return kvss_held_image_new(d->path, d->format, d->nbd_socket, d->nbd_export, error);
-    return kvss_nbd_source_new(d->nbd_socket, d->nbd_export, error);
+    return open_export(d, error);
 }
 
 static void

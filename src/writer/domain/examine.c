@@ -66,6 +66,7 @@ kvss_vm_free(KvssVm *vm)
     kvss_vm_release(vm);
     kvss_domain_config_free(vm->config);
     kvss_guest_info_free(vm->guest);
+    g_clear_pointer(&vm->stamps, g_ptr_array_unref);
     kvss_domain_free(vm->domain);
     g_free(vm->folder);
     g_free(vm);

@@ -511,20 +511,32 @@ throw_gone(GError **error)
                       "it is no longer on this host");
 }
 
+/* Ours are no trouble: a backup that finds them wrong reads everything. */
+static guint
+count_foreign_checkpoints(KvssDomain *domain)
+{
+    g_autoptr(GPtrArray) names = kvss_domain_checkpoints(domain, "", NULL);
+    guint n = 0;
+
+    for (guint i = 0; names && i < names->len; i++)
+        n += !g_str_has_prefix(g_ptr_array_index(names, i), KVSS_CHECKPOINT_PREFIX);
+    return n;
+}
+
 /* They are about disks as they were; what they say of this one holds no more. */
 static void
 note_what_refers_to_disks(Aside *aside)
 {
     virDomainPtr domain = kvss_domain_handle(aside->old);
     int snapshots = virDomainSnapshotNum(domain, 0);
-    int checkpoints = virDomainListAllCheckpoints(domain, NULL, 0);
+    guint checkpoints = count_foreign_checkpoints(aside->old);
 
     if (snapshots > 0)
         kvss_component_add_note(aside->component, "its %d snapshot%s in libvirt are of the disks "
                                 "as they were: do not go back to them", snapshots,
                                 snapshots == 1 ? "" : "s");
     if (checkpoints > 0)
-        kvss_component_add_note(aside->component, "its %d checkpoint%s in libvirt no longer fit "
+        kvss_component_add_note(aside->component, "its %u checkpoint%s in libvirt no longer fit "
                                 "its disks: remove them with 'virsh checkpoint-delete --metadata'",
                                 checkpoints, checkpoints == 1 ? "" : "s");
 }

@@ -28,19 +28,22 @@ make_folder(KvssVm *vm, unsigned number, GError **error)
     return true;
 }
 
-/* How to make such an image again. What cannot be looked at costs the options, not the backup. */
+/*
+ * How to make such an image again, and whether its changes are known. What cannot be
+ * looked at costs that, not the backup.
+ */
 static void
-note_options(KvssVm *vm, KvssDisk *disk)
+look_at_image(KvssVm *vm, KvssDisk *disk)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(KvssImageInfo) info = NULL;
 
-    if (!disk->path || !g_path_is_absolute(disk->path))
-        return;
-    info = kvss_image_info(disk->path, disk->format, true, &error);
+    if (disk->path && g_path_is_absolute(disk->path))
+        info = kvss_image_info(disk->path, disk->format, true, &error);
+    kvss_vm_plan_tracking(vm, disk, info && info->can_track);
     if (info)
         kvss_set_string(&disk->options, info->options);
-    else
+    else if (error)
         kvss_component_add_note(vm->component, "%s: its creation options are not known: %s",
                                 disk->target, error->message);
 }
@@ -59,16 +62,45 @@ note_metadata(KvssVm *vm)
 
 /* ---- VMs that are off: the images are held, so that the VM cannot start meanwhile ---- */
 
-static bool
-hold_disk(KvssVm *vm, KvssDisk *disk, GError **error)
+/* A bitmap that QEMU does not offer, being broken or gone, costs reads. */
+static KvssImageServer *
+serve_disk(KvssDisk *disk, const char *socket, GError **error)
 {
-    g_autofree char *socket = g_strdup_printf("%s/%u", vm->folder, vm->servers->len);
     KvssImageServerOptions options = {
         .path = disk->path,
         .format = disk->format,
         .socket = socket,
         .export_name = disk->target,
+        .bitmap = disk->since,
     };
+    g_autoptr(GError) local = NULL;
+    KvssImageServer *server = kvss_image_server_start(&options, &local);
+
+    if (server || !disk->since || g_error_matches(local, KVSS_HOST_ERROR, KVSS_HOST_ERROR_BUSY)) {
+        if (!server)
+            g_propagate_error(error, g_steal_pointer(&local));
+        return server;
+    }
+    disk->reason = g_strdup_printf("what changed is not known: %s", local->message);
+    g_clear_pointer(&disk->since, g_free);
+    options.bitmap = NULL;
+    return kvss_image_server_start(&options, error);
+}
+
+/*
+ * Nobody writes to it: what tracks the changes since the last backup tracks those
+ * since this one, too.
+ */
+static void
+go_on_tracking(KvssDisk *disk)
+{
+    kvss_set_string(&disk->tracked_by, disk->since);
+}
+
+static bool
+hold_disk(KvssVm *vm, KvssDisk *disk, GError **error)
+{
+    g_autofree char *socket = g_strdup_printf("%s/%u", vm->folder, vm->servers->len);
     KvssImageServer *server;
 
     if (!disk->path || !g_path_is_absolute(disk->path))
@@ -76,7 +108,8 @@ hold_disk(KvssVm *vm, KvssDisk *disk, GError **error)
                           "disk %s (%s) is on the network and can be read only while the VM runs: "
                           "start it, or leave it out with --exclude",
                           disk->target, disk->path ? disk->path : "?");
-    server = kvss_image_server_start(&options, error);
+    server = serve_disk(disk, socket, error);
+    go_on_tracking(disk);
     if (!server) {
         g_prefix_error(error, "disk %s: ", disk->target);
         return false;
@@ -86,6 +119,7 @@ hold_disk(KvssVm *vm, KvssDisk *disk, GError **error)
     kvss_set_string(&disk->nbd_socket, kvss_image_server_socket(server));
     kvss_set_string(&disk->nbd_export, disk->target);
     disk->is_held = true;
+    kvss_set_string(&disk->nbd_bitmap, disk->since);
     return true;
 }
 
@@ -130,7 +164,7 @@ prepare_offline(KvssVm *vm, GError **error)
     for (guint i = 0; i < vm->component->disks->len; i++) {
         KvssDisk *disk = g_ptr_array_index(vm->component->disks, i);
 
-        note_options(vm, disk);
+        look_at_image(vm, disk);
         if (!hold_disk(vm, disk, error))
             return false;
     }
@@ -142,14 +176,14 @@ prepare_offline(KvssVm *vm, GError **error)
 static bool
 prepare_live(KvssVm *vm, GError **error)
 {
-    if (!kvss_domain_check_idle(vm->domain, error))
+    if (!kvss_domain_check_idle(vm->domain, error) || !kvss_vm_find_stamps(vm, error))
         return false;
     for (guint i = 0; i < vm->component->disks->len; i++) {
         KvssDisk *disk = g_ptr_array_index(vm->component->disks, i);
 
         if (!kvss_domain_disk_size(vm->domain, disk->target, &disk->size, error))
             return false;
-        note_options(vm, disk);
+        look_at_image(vm, disk);
     }
     return true;
 }

@@ -403,9 +403,12 @@ vm_writer_prepare_for_snapshot(KvssWriter *writer, KvssSnapshotSet *set, GError 
 {
     VmWriter *self = (VmWriter *) writer;
     g_autoptr(GPtrArray) children = selected_with(self, KVSS_METHOD_CHILD_SNAPSHOT);
+    g_autoptr(GPtrArray) all = selected_with(self, KVSS_METHOD_NONE);
 
     kvss_test_point("looked");
     if (!for_each(children, ping_or_fall_back, WORK_PARALLEL, true, set->cancellable, error))
+        return false;
+    if (!for_each(all, kvss_vm_begin_tracking, WORK_PARALLEL, true, set->cancellable, error))
         return false;
     self->watch = kvss_scratch_watch_start(set);
     return set->same_instant ? cut_at_same_instant(self, set, error)
@@ -434,7 +437,11 @@ release_all(VmWriter *self)
 static bool
 vm_writer_backup_complete(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
-    release_all((VmWriter *) writer);
+    VmWriter *self = (VmWriter *) writer;
+
+    release_all(self);
+    for (guint i = 0; i < self->vms->len; i++)
+        kvss_vm_keep_tracking(g_ptr_array_index(self->vms, i));
     return true;
 }
 

@@ -58,6 +58,7 @@ typedef struct {
     gint64 freeze_call_us;
     gint64 cut_call_us, cut_done_us; /* its disks were cut at some moment in between */
     gint64 still_us;          /* when its CPUs stopped */
+    GPtrArray *stamps;        /* (nullable) char*: since each of them, libvirt knows what changed */
     GPtrArray *servers;       /* KvssImageServer: images held while it is off */
 } KvssVm;
 
@@ -84,6 +85,19 @@ bool kvss_vm_prepare(KvssVm *vm, KvssRun *run, unsigned number, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /** Bytes of the work folder's file system that this VM may need while it is copied. */
 uint64_t kvss_vm_room_needed(const KvssVm *vm);
+
+/* tracking.c */
+/** Which earlier backups there is a record of. Of a VM that runs. */
+bool kvss_vm_find_stamps(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/**
+ * Decides since, tracked_by and, for a disk that is read whole, the reason.
+ * @can_track: its image can keep a record of its changes
+ */
+void kvss_vm_plan_tracking(KvssVm *vm, KvssDisk *disk, bool can_track);
+/** Journals the checkpoint that comes with the cut. */
+bool kvss_vm_begin_tracking(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/** The backup stands: its checkpoint stays, those of earlier ones in this repository go. */
+void kvss_vm_keep_tracking(KvssVm *vm);
 
 /* capture.c */
 bool kvss_vm_capture_definition(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;

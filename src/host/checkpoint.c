@@ -1,0 +1,126 @@
+/*
+ * checkpoint.c - checkpoints of a domain: since when its disks' changes are known
+ *
+ * A checkpoint is a note in libvirt and a dirty bitmap of its name in each image.
+ * QEMU takes the bitmap out of an image it has open; out of one of a domain that
+ * is off qemu-img does, and libvirt only forgets its note.
+ */
+#include "host/domain.h"
+#include "host/process.h"
+
+#include <libvirt/virterror.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IMAGE_LIMIT_MS 20000
+
+GPtrArray *
+kvss_domain_checkpoints(KvssDomain *domain, const char *prefix, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    virDomainCheckpointPtr *checkpoints = NULL;
+    int n = virDomainListAllCheckpoints(kvss_domain_handle(domain), &checkpoints,
+                                        VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL);
+
+    if (n < 0) {
+        if (virGetLastErrorCode() == VIR_ERR_NO_SUPPORT)
+            return g_steal_pointer(&names);
+        (void) kvss_throw_libvirt(error, "cannot list the checkpoints of %s",
+                                  kvss_domain_name(domain));
+        return NULL;
+    }
+    for (int i = 0; i < n; i++) {
+        const char *name = virDomainCheckpointGetName(checkpoints[i]);
+
+        if (g_str_has_prefix(name, prefix))
+            g_ptr_array_add(names, g_strdup(name));
+        (void) virDomainCheckpointFree(checkpoints[i]);
+    }
+    free(checkpoints);
+    return g_steal_pointer(&names);
+}
+
+/* As virsh would have stored it: libvirt wants the definition that belongs to it. */
+static char *
+redefinition(const char *name, const char *const *targets, const char *definition)
+{
+    GString *xml = g_string_new("<domaincheckpoint><name>");
+    g_autofree char *escaped = g_markup_escape_text(name, -1);
+
+    g_string_append_printf(xml, "%s</name><creationTime>%" G_GINT64_FORMAT "</creationTime><disks>",
+                           escaped, g_get_real_time() / G_USEC_PER_SEC);
+    for (; *targets; targets++) {
+        g_autofree char *target = g_markup_escape_text(*targets, -1);
+
+        g_string_append_printf(xml, "<disk name='%s' checkpoint='bitmap' bitmap='%s'/>", target,
+                               escaped);
+    }
+    g_string_append_printf(xml, "</disks>%s</domaincheckpoint>", definition);
+    return g_string_free(xml, FALSE);
+}
+
+bool
+kvss_domain_redefine_checkpoint(KvssDomain *domain, const char *name, const char *const *targets,
+                                GError **error)
+{
+    g_autofree char *definition = kvss_domain_xml(domain, false, error);
+    g_autofree char *xml = definition ? redefinition(name, targets, definition) : NULL;
+    virDomainCheckpointPtr checkpoint;
+
+    if (!xml)
+        return false;
+    checkpoint = virDomainCheckpointCreateXML(kvss_domain_handle(domain), xml,
+                                              VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
+                                                  | VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE);
+    if (!checkpoint)
+        return kvss_throw_libvirt(error, "cannot tell libvirt of checkpoint %s of %s again", name,
+                                  kvss_domain_name(domain));
+    (void) virDomainCheckpointFree(checkpoint);
+    return true;
+}
+
+/* Who has the image open has the bitmap as well, and takes it out at another time. */
+static void
+remove_bitmap(const char *image, const char *name)
+{
+    const char *const argv[] = { "qemu-img", "bitmap", "--remove", "-f", "qcow2", image, name, NULL };
+    g_autoptr(GError) error = NULL;
+    g_autofree char *said = NULL;
+
+    if (g_path_is_absolute(image) && !kvss_process_run(argv, IMAGE_LIMIT_MS, NULL, &said, &error))
+        g_debug("bitmap %s stays in %s: %s", name, image, error->message);
+}
+
+static bool
+delete_note(virDomainCheckpointPtr checkpoint, const char *name, KvssDomain *domain,
+            const char *const *images, GError **error)
+{
+    if (virDomainCheckpointDelete(checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) < 0)
+        return kvss_throw_libvirt(error, "cannot delete checkpoint %s of %s", name,
+                                  kvss_domain_name(domain));
+    for (; images && *images; images++)
+        remove_bitmap(*images, name);
+    return true;
+}
+
+bool
+kvss_domain_delete_checkpoint(KvssDomain *domain, const char *name, const char *const *images,
+                              GError **error)
+{
+    virDomainPtr handle = kvss_domain_handle(domain);
+    virDomainCheckpointPtr checkpoint = virDomainCheckpointLookupByName(handle, name, 0);
+    bool ok;
+
+    if (!checkpoint) {
+        if (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_CHECKPOINT
+            || virGetLastErrorCode() == VIR_ERR_NO_SUPPORT)
+            return true;
+        return kvss_throw_libvirt(error, "cannot look for checkpoint %s of %s", name,
+                                  kvss_domain_name(domain));
+    }
+    /* A bitmap that is broken or gone must not keep the note alive. */
+    ok = virDomainCheckpointDelete(checkpoint, 0) == 0
+        || delete_note(checkpoint, name, domain, images, error);
+    (void) virDomainCheckpointFree(checkpoint);
+    return ok;
+}

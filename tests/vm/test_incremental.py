@@ -1,0 +1,238 @@
+"""Reading only what changed: bitmaps of a running VM, one that is off, one whose bitmaps are gone."""
+import json
+import os
+import signal
+
+from kvsslab import Disk, Kvss, LabCase, run, virsh, wait_until
+
+MIB = 1 << 20
+
+
+def checkpoints(name):
+    return virsh("checkpoint-list", "--name", name).split()
+
+
+def disks_of(result, name):
+    return {disk["target"]: disk for disk in result.vm(name)["disks"]}
+
+
+class IncrementalCase(LabCase):
+    def change(self, guest, target, size_mib=1, name="change"):
+        """New random bytes in a file of the guest, on the disk."""
+        guest.sh("dd if=/dev/urandom of=/mnt/%s/%s bs=1M count=%d conv=fsync 2>/dev/null" % (target, name, size_mib))
+
+    def assertIncremental(self, result, name, *targets, most=4 * MIB):
+        for target in targets:
+            disk = disks_of(result, name)[target]
+            self.assertTrue(disk["incremental"], str(disk))
+            self.assertIsNone(disk["reason"], str(disk))
+            self.assertLess(disk["bytes_read"], most, str(disk))
+
+    def assertWhole(self, result, name, target, word):
+        disk = disks_of(result, name)[target]
+        self.assertFalse(disk["incremental"], str(disk))
+        self.assertIn(word, disk["reason"])
+
+
+class Running(IncrementalCase):
+    cost = 40
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.web = cls.lab.guest("web", disks=[Disk("vda"), Disk("vdb", form="raw")]).define().start()
+
+    def test_increments(self):
+        first = self.backup("web")
+        self.assertWhole(first, "web", "vda", "first backup")
+        self.assertEqual(len(checkpoints("web")), 1)
+        sums = {}
+        for number in range(3):
+            self.change(self.web, "vda", name="f%d" % number)
+            sums[number] = self.web.sh("cat /mnt/vda/f* | sha256sum")
+            old = checkpoints("web")
+            result = self.backup("web")
+            self.assertIncremental(result, "web", "vda")
+            self.assertWhole(result, "web", "vdb", "raw")
+            self.assertEqual(len(checkpoints("web")), 1, "one of ours at rest")
+            self.assertNotEqual(checkpoints("web"), old)
+            self.assertNothingLeft()
+        self.assertTrue(self.web.writes())
+        self.assertExit(self.kvss("verify", "--read-data"), 0)
+        self.web.delete()
+        self.restore("latest", "web")
+        self.assertOneInstant(self.web)
+        self.web.start()
+        self.assertEqual(self.web.sh("cat /mnt/vda/f* | sha256sum"), sums[2])
+        self.assertEqual(checkpoints("web"), [])
+        again = self.backup("web")
+        self.assertFalse(disks_of(again, "web")["vda"]["incremental"])
+
+
+class Lost(IncrementalCase):
+    """Whatever takes the record of changes away costs reads, and no more."""
+    cost = 90
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.web = cls.lab.guest("web").define().start()
+
+    def setUp(self):
+        if self.web.state() != "running":
+            self.web.start()
+        self.backup("web")
+        self.change(self.web, "vda", name="before")
+
+    def next_is_whole(self, word):
+        """The next backup is whole, says why, and the one after it is incremental again."""
+        self.assertWhole(self.backup("web"), "web", "vda", word)
+        self.change(self.web, "vda", name="after")
+        self.next_is_incremental()
+
+    def next_is_incremental(self):
+        self.assertIncremental(self.backup("web"), "web", "vda")
+        self.assertEqual(len(checkpoints("web")), 1)
+        self.assertNothingLeft()
+
+    def start_again(self):
+        self.web.start()
+        self.change(self.web, "vda", name="since")
+
+    def test_qemu_killed(self):
+        with open("/run/libvirt/qemu/web.pid") as file:
+            os.kill(int(file.read()), 9)
+        self.web.disconnect()
+        wait_until("off", lambda: self.web.state() == "shut off", 30)
+        self.start_again()
+        self.next_is_whole("not known")
+
+    def test_shut_down(self):
+        self.web.shutdown()
+        self.start_again()
+        self.next_is_incremental()
+
+    def test_managed_save(self):
+        self.web.save()
+        self.web.start(wait=False)
+        self.web.sh("true")
+        self.next_is_incremental()
+
+    def test_undefined_and_defined(self):
+        self.web.shutdown()
+        self.web.undefine()
+        self.web.define()
+        self.assertEqual(checkpoints("web"), [])
+        self.start_again()
+        self.next_is_incremental()
+
+    def test_checkpoint_deleted(self):
+        virsh("checkpoint-delete", "web", checkpoints("web")[0])
+        self.next_is_whole("gone")
+
+    def test_copied_image(self):
+        self.web.shutdown()
+        path = self.web.disk("vda").path
+        run("cp", path, path + ".new")
+        os.rename(path + ".new", path)
+        self.start_again()
+        self.next_is_whole("another file")
+
+    def test_foreign_checkpoint_stays(self):
+        with open(self.lab.path("cp.xml"), "w") as file:
+            file.write("<domaincheckpoint><name>theirs</name></domaincheckpoint>")
+        virsh("checkpoint-create", "web", file.name)
+        self.addCleanup(virsh, "checkpoint-delete", "web", "theirs", check=False)
+        self.assertIncremental(self.backup("web"), "web", "vda")
+        self.assertIn("theirs", checkpoints("web"))
+        self.assertEqual(len(checkpoints("web")), 2)
+
+    def test_full(self):
+        self.assertWhole(self.backup("web", "--full"), "web", "vda", "asked for")
+        self.next_is_incremental()
+
+    def test_two_repositories(self):
+        other = Kvss(self.lab, self.lab.path("other"))
+        other.init()
+        self.assertExit(other("backup", "web"), 0)
+        self.assertEqual(len(checkpoints("web")), 2)
+        self.change(self.web, "vda", name="two")
+        self.assertIncremental(self.backup("web"), "web", "vda")
+        result = other("backup", "web")
+        self.assertExit(result, 0)
+        self.assertIncremental(result, "web", "vda")
+        self.assertEqual(len(checkpoints("web")), 2)
+        ours = {d["tracked_by"] for d in self.manifest()["vms"][0]["disks"]}
+        for name in set(checkpoints("web")) - ours:
+            virsh("checkpoint-delete", "web", name)
+
+    def manifest(self):
+        return json.loads(self.kvss.restic("dump", "latest", "/set.json"))
+
+    def test_killed(self):
+        """A backup that came to nothing leaves what there was."""
+        old = checkpoints("web")
+        running = self.kvss.start("backup", "web", env={"KVSS_TEST_STALL": "copy:60"})
+        wait_until("the copy", lambda: "standing still at 'copy'" in running.result().stderr, 60)
+        self.assertEqual(len(checkpoints("web")), 2)
+        running.signal(signal.SIGKILL)
+        running.process.wait()
+        self.assertExit(self.kvss("doctor"), 0)
+        self.assertEqual(checkpoints("web"), old)
+        self.next_is_incremental()
+
+
+class NoAgent(IncrementalCase):
+    """Those that stand still, and those that are off."""
+    cost = 60
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.db = cls.lab.guest("db", disks=[Disk("vda"), Disk("vdb")], agent="no").define()
+
+    def setUp(self):
+        if self.db.state() != "running":
+            self.db.start()
+
+    def test_saved_state(self):
+        self.backup("db")
+        self.change(self.db, "vdb")
+        secret = self.secret(self.db)
+        result = self.backup("db")
+        self.assertIncremental(result, "db", "vda", "vdb")
+        self.assertEqual(result.vm("db")["method"], "saved-state")
+        self.assertTrue(self.db.writes(3))
+        self.assertEqual(self.db.mismatches(), [])
+        self.db.delete()
+        self.restore("latest", "db")
+        number = self.assertOneInstant(self.db, clean=False)
+        self.assertContinues(self.db, number, secret)
+        self.assertNothingLeft()
+
+    def test_paused(self):
+        self.backup("db")
+        self.change(self.db, "vdb")
+        self.db.pause()
+        self.assertIncremental(self.backup("db"), "db", "vda", "vdb")
+        self.assertEqual(self.db.state(), "paused")
+        self.db.resume()
+        self.assertTrue(self.db.writes())
+
+    def test_off(self):
+        """The record goes on: nobody writes to a VM that is off."""
+        self.backup("db")
+        self.change(self.db, "vdb", name="one")
+        self.db.shutdown()
+        hashes = {disk.target: disk.hash() for disk in self.db.disks}
+        for _ in range(2):
+            self.assertIncremental(self.backup("db"), "db", "vda", "vdb")
+        self.assertNothingLeft()
+        self.db.start()
+        self.change(self.db, "vdb", name="two")
+        self.assertIncremental(self.backup("db"), "db", "vda", "vdb")
+        older = self.kvss.backups()[-2]["id"]
+        self.db.delete()
+        self.restore(older, "db")
+        for target, image in self.db.images().items():
+            self.assertEqual(image.hash(), hashes[target], target)
