@@ -266,8 +266,8 @@ static bool
 remove_notes(KvssRepository *repository, const KvssDamageNote *old, guint n, GError **error)
 {
     for (guint i = 0; i < n; i++)
-        if (!kvss_backend_remove(repository->backend, KVSS_FILE_SNAPSHOT,
-                                 g_ptr_array_index(old->snapshot_ids, i), error))
+        if (!kvss_backend_drop(repository->backend, KVSS_FILE_SNAPSHOT,
+                               g_ptr_array_index(old->snapshot_ids, i), error))
             return false;
     return true;
 }

@@ -194,7 +194,7 @@ kvss_repair_remove_indexes(KvssRepair *repair, GError **error)
             continue;
         kvss_id_to_hex(index->id, name);
         if (!kvss_lock_check(repository->lock, error)
-            || !kvss_backend_remove(repository->backend, KVSS_FILE_INDEX, name, error))
+            || !kvss_backend_drop(repository->backend, KVSS_FILE_INDEX, name, error))
             return false;
     }
     return true;

@@ -182,11 +182,9 @@ kvss_backend_remove(KvssBackend *backend, KvssFileType type, const char *name, G
                        backend->ops->remove(backend, type, name, error), error);
 }
 
-/* No file has this name. */
 bool
-kvss_backend_check_may_remove(KvssBackend *backend, KvssFileType type, GError **error)
+kvss_backend_drop(KvssBackend *backend, KvssFileType type, const char *name, GError **error)
 {
-    g_autofree char *name = g_strnfill(KVSS_ID_HEX_LENGTH, '0');
     g_autoptr(GError) local_error = NULL;
 
     if (kvss_backend_remove(backend, type, name, &local_error)
@@ -194,6 +192,15 @@ kvss_backend_check_may_remove(KvssBackend *backend, KvssFileType type, GError **
         return true;
     g_propagate_error(error, g_steal_pointer(&local_error));
     return false;
+}
+
+/* No file has this name. */
+bool
+kvss_backend_check_may_remove(KvssBackend *backend, KvssFileType type, GError **error)
+{
+    g_autofree char *name = g_strnfill(KVSS_ID_HEX_LENGTH, '0');
+
+    return kvss_backend_drop(backend, type, name, error);
 }
 
 bool

@@ -111,6 +111,10 @@ bool kvss_backend_put(KvssBackend *backend, KvssFileType type, const char *name,
 bool kvss_backend_remove(KvssBackend *backend, KvssFileType type, const char *name,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** The same for what may be gone already: by an earlier attempt whose answer was lost, or by somebody else. */
+bool kvss_backend_drop(KvssBackend *backend, KvssFileType type, const char *name, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
 /**
  * kvss_backend_check_may_remove:
  *
