@@ -61,6 +61,44 @@ g_cond_wait_until(GCond *cond, GMutex *mutex, gint64 end_time)
     return signalled;
 }
 
+/* A pool's function, as the pool calls it: what was pushed is seen, and what was done by who waits for the end. */
+typedef struct {
+    GFunc func;
+    gpointer user;
+} Pool;
+
+static void
+run_job(gpointer data, gpointer user)
+{
+    Pool *pool = user;
+
+    __tsan_acquire(data);
+    pool->func(data, pool->user);
+    __tsan_release(pool);
+}
+
+GThreadPool *
+g_thread_pool_new(GFunc func, gpointer user, gint max_threads, gboolean exclusive, GError **error)
+{
+    Pool *pool = g_new0(Pool, 1); /* stays: some job may still be about to end */
+    GThreadPool *real_pool;
+
+    pool->func = func;
+    pool->user = user;
+    REAL(g_thread_pool_new, real_pool = real(run_job, pool, max_threads, exclusive, error));
+    return real_pool;
+}
+
+void
+g_thread_pool_free(GThreadPool *real_pool, gboolean immediate, gboolean wait_)
+{
+    Pool *pool = real_pool->user_data;
+
+    REAL(g_thread_pool_free, real(real_pool, immediate, wait_));
+    if (wait_)
+        __tsan_acquire(pool);
+}
+
 gboolean
 g_thread_pool_push(GThreadPool *pool, gpointer data, GError **error)
 {
