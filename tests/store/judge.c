@@ -6,6 +6,8 @@
  *   look REPO STATE           opens it; every snapshot that is there must verify, to the last byte
  *   add REPO STATE [FILE...]  the same, then a backup of the files and of something new is added,
  *                             and everything must verify; nothing that dead processes left may stay
+ *   repair REPO STATE         every snapshot that is there must verify but for damage that hits none;
+ *                             after a repair nothing may be damaged
  *
  * STATE is the state folder of those who died. The answer is one line: "ok" and the ids of the
  * snapshots that were there; "none" and why it is no repository; or "bad" and what is wrong. The password
@@ -27,18 +29,27 @@ note_damage(const char *what, char **snapshot_ids, char **paths, gpointer data)
     g_string_append_printf(found, "%s%s", found->len > 0 ? "; " : "", what);
 }
 
-/* Appends the ids of all snapshots to @ids. */
+static void
+note_hit(const char *what, char **snapshot_ids, char **paths, gpointer data)
+{
+    if (snapshot_ids && *snapshot_ids)
+        note_damage(what, snapshot_ids, paths, data);
+}
+
+typedef void (*NoteFunc)(const char *what, char **snapshot_ids, char **paths, gpointer data);
+
+/* Appends the ids of all snapshots to @ids. What @note says is wrong. */
 static bool
-verify_all(KvssRepository *repository, GString *ids, GError **error)
+verify_all(KvssRepository *repository, NoteFunc note, GString *ids, GError **error)
 {
     g_autoptr(GString) found = g_string_new(NULL);
-    KvssVerifyOptions options = { .read_data = true, .damage = note_damage, .data = found };
+    KvssVerifyOptions options = { .read_data = true, .damage = note, .data = found };
     g_autoptr(GPtrArray) list = kvss_repository_list_snapshots(repository, NULL, error);
     KvssVerifyResult result;
 
     if (!list || !kvss_repository_verify(repository, NULL, &options, &result, error))
         return false;
-    if (result.damaged > 0)
+    if (found->len > 0)
         return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT, "%s",
                           found->str);
     for (guint i = 0; i < list->len; i++)
@@ -105,10 +116,31 @@ add_backup(KvssRepository *repository, char **files, GError **error)
 }
 
 static bool
-look(KvssRepositoryMode mode, char **fields, GString *ids, KvssRepository **out, GError **error)
+look(KvssRepositoryMode mode, NoteFunc note, char **fields, GString *ids, KvssRepository **out,
+     GError **error)
 {
     *out = kvss_repository_open(fields[1], g_getenv("KVSS_PASSWORD"), mode, NULL, fields[2], error);
-    return *out && check_empty(fields[1], "locks", 1, error) && verify_all(*out, ids, error);
+    return *out && check_empty(fields[1], "locks", 1, error) && verify_all(*out, note, ids, error);
+}
+
+/* What was damaged before may be so until a repair has come to its end. */
+static bool
+repair(char **fields, GString *ids, GError **error)
+{
+    g_autoptr(GString) ids_after = g_string_new(NULL);
+    g_autoptr(KvssRepository) repository = NULL, again = NULL;
+    KvssRepairOptions options = { .read_data = true };
+    KvssRepairResult result;
+
+    if (!look(KVSS_REPOSITORY_LOOK, note_hit, fields, ids, &repository, error))
+        return false;
+    kvss_repository_free(g_steal_pointer(&repository));
+    repository = kvss_repository_open(fields[1], g_getenv("KVSS_PASSWORD"), KVSS_REPOSITORY_REMOVE,
+                                      NULL, fields[2], error);
+    if (!repository || !kvss_repository_repair(repository, &options, &result, error))
+        return false;
+    kvss_repository_free(g_steal_pointer(&repository));
+    return look(KVSS_REPOSITORY_LOOK, note_damage, fields, ids_after, &again, error);
 }
 
 static bool
@@ -118,15 +150,17 @@ judge(char **fields, GString *ids, GError **error)
     g_autoptr(KvssRepository) repository = NULL, again = NULL;
 
     if (strcmp(fields[0], "look") == 0)
-        return look(KVSS_REPOSITORY_LOOK, fields, ids, &repository, error);
-    if (!look(KVSS_REPOSITORY_ADD, fields, ids, &repository, error)
+        return look(KVSS_REPOSITORY_LOOK, note_damage, fields, ids, &repository, error);
+    if (strcmp(fields[0], "repair") == 0)
+        return repair(fields, ids, error);
+    if (!look(KVSS_REPOSITORY_ADD, note_damage, fields, ids, &repository, error)
         || !check_empty(fields[1], "tmp", 0, error)
         || !add_backup(repository, fields + 3, error))
         return false;
 
     /* What was added is seen by somebody who opens anew. */
     kvss_repository_free(g_steal_pointer(&repository));
-    return look(KVSS_REPOSITORY_LOOK, fields, ids_after, &again, error);
+    return look(KVSS_REPOSITORY_LOOK, note_damage, fields, ids_after, &again, error);
 }
 
 static void

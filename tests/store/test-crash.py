@@ -8,6 +8,7 @@ of crashes.py. The mutation tests leave away a kind of fsync from the recording:
 Prints TAP, with the seed that makes it do the same again.
 """
 import argparse
+import json
 import os
 import random
 import re
@@ -179,14 +180,17 @@ def record(store, *commands, required=(), going=(), opens=True, check=True, **en
 
 
 class Sweep:
-    def __init__(self, recording, seed, options, ignore=None, first_only=False, again=None):
+    def __init__(self, recording, seed, options, ignore=None, first_only=False, again=None, how=None,
+                 n_mixed=None):
         self.recording = recording
         self.store = recording.store
         self.rng = random.Random(seed)
         self.options = options
         self.ignore = ignore            # fsyncs that are left away: a function of the event
         self.first_only = first_only    # one loss is enough
-        self.again = again              # files that are backed up anew in every state
+        self.again = again or []        # files that are backed up anew in every state
+        self.n_mixed = n_mixed or (6 if options.sweep else 1)
+        self.how = how or ("add" if again else "look")
         self.seen = {}                  # digest -> the judge's answer
         self.losses = []
         self.n_states = 0
@@ -200,7 +204,7 @@ class Sweep:
         name = crashes.digest(state)
         if name not in self.seen:
             crashes.write_state(state, self.store.root)
-            self.seen[name] = self.store.judge("add", *self.again) if self.again else self.store.judge()
+            self.seen[name] = self.store.judge(self.how, *self.again)
             if self.seen[name][0] == "ok":
                 self.asked.append(state)
         return self.seen[name]
@@ -222,13 +226,12 @@ class Sweep:
         required, opens = set(recording.required), recording.opens
         allowed = required | recording.going | {i for e in recording.events for i in recording.said(e)}
         allowed |= self.snapshots_made()
-        n_mixed = 6 if self.options.sweep else 1
         for number, event in enumerate(recording.events):
             if not (event.what == "sync" and self.ignore and self.ignore(event)):
                 disk.apply(event)
             required |= recording.said(event) - recording.going
             opens = opens or event.what == "say"
-            for kind, state in disk.states(self.rng, n_mixed):
+            for kind, state in disk.states(self.rng, self.n_mixed):
                 self.check(number, kind, state, required, allowed, opens)
                 if self.losses and self.first_only:
                     return self
@@ -459,31 +462,86 @@ def test_failed_sync_of_prune(store, options):
     print("# %d fsyncs failed, %d of them ended the prune" % (number, refused), flush=True)
 
 
-@with_store
-def test_passwd(store, options):
-    """another password: one of the two opens at every moment, and afterwards only the new one"""
+def record_repair(store):
+    """Two backups that share; the pack of what they share cannot be opened by its header any more."""
     store.init()
-    store.backup(store.disk("a", 300000))
-    recording = record(store, [options.kvss, "key", "passwd"], KVSS_NEW_PASSWORD=NEW_PASSWORD)
-    disk, rng, seen, losses = crashes.Disk(recording.base), random.Random(options.seed), {}, []
+    common = store.disk("common", 400000)
+    ids = [store.backup(common, store.disk(name, 200000)).stdout.split()[0] for name in ("first", "second")]
+    packs = [os.path.join(folder, name) for folder, _, names in os.walk(store.repository + "/data") for name in names]
+    with open(max(packs, key=os.path.getsize), "r+b") as pack:
+        pack.seek(-5, os.SEEK_END)
+        byte = pack.read(1)[0]
+        pack.seek(-1, os.SEEK_CUR)
+        pack.write(bytes([byte ^ 1]))
+    return record(store, [store.options.kvss, "repair", "--read-data"], required=ids)
+
+
+@with_store
+def test_repair(store, options):
+    """repair: what could be read can be read at every moment, and the next repair ends it"""
+    recording = record_repair(store)
+    if not any(e.what == "unlink" and "/index/" in e.path for e in recording.events):
+        raise Failed("no index file was replaced")
+    Sweep(recording, options.seed + "repair", options, how="repair").run().assert_none()
+    sweep = Sweep(recording, options.seed + "index", options, ignore=is_folder_sync("repository/index"), first_only=True,
+                  how="repair", n_mixed=6).run()
+    if not sweep.losses:
+        raise Failed("nobody missed the fsyncs of the folder of index files")
+    print("# without fsync of the folder of index files: %s" % sweep.losses[0], flush=True)
+
+
+def sweep_keys(store, options, recording, n_seen, holds):
+    """holds(which of the old and the new password open, was it told that it is done, is it the end)"""
+    disk, rng, seen, losses, said = crashes.Disk(recording.base), random.Random(options.seed), {}, [], False
     for number, event in enumerate(recording.events, 1):
         disk.apply(event)
+        said = said or event.what == "say"
         for kind, state in disk.states(rng, 6 if options.sweep else 2):
             name = crashes.digest({path: content for path, content in state.items() if "/keys" in path})
             if name not in seen:
                 crashes.write_state(state, store.root)
                 seen[name] = [store.judge(password=word)[0] == "ok" for word in (PASSWORD, NEW_PASSWORD)]
-            if not any(seen[name]) or (number == len(recording.events) and seen[name] != [False, True]):
+            if not holds(seen[name], said, number == len(recording.events)):
                 losses.append("crash after call %d (%s), %s: old and new open: %s" % (number, event, kind, seen[name]))
     if losses:
         raise Failed("%d losses, for example:\n%s" % (len(losses), "\n".join(losses[:5])))
-    if len(seen) < 3:
-        raise Failed("before, both and after were not all seen")
+    if len(seen) < n_seen:
+        raise Failed("only %d states of the keys were seen" % len(seen))
+
+
+def with_backup(store):
+    store.init()
+    store.backup(store.disk("a", 300000))
+
+
+@with_store
+def test_passwd(store, options):
+    """another password: one of the two opens at every moment, and afterwards only the new one"""
+    with_backup(store)
+    recording = record(store, [options.kvss, "key", "passwd"], KVSS_NEW_PASSWORD=NEW_PASSWORD)
+    sweep_keys(store, options, recording, 3,
+               lambda opens, said, ended: any(opens) and (not said or opens[1]) and (not ended or not opens[0]))
+
+
+@with_store
+def test_key_add(store, options):
+    """one more password: the old one opens at every moment, and the new one as soon as it is told"""
+    with_backup(store)
+    recording = record(store, [options.kvss, "key", "add"], KVSS_NEW_PASSWORD=NEW_PASSWORD)
+    sweep_keys(store, options, recording, 2, lambda opens, said, ended: opens[0] and (not (said or ended) or opens[1]))
+
+
+@with_store
+def test_key_remove(store, options):
+    """a password that is removed: the other one opens at every moment, and once it is told only that one"""
+    with_backup(store)
+    done = store.run(options.kvss, "--json", "key", "add", env={"KVSS_NEW_PASSWORD": NEW_PASSWORD})
+    recording = record(store, [options.kvss, "key", "remove", json.loads(done.stdout)["id"]])
+    sweep_keys(store, options, recording, 2, lambda opens, said, ended: opens[0] and (not (said or ended) or not opens[1]))
 
 
 TESTS = [test_init, test_backup, test_beside, test_mutations, test_failed_sync, test_prune, test_killed_prune,
-         test_prune_mutations, test_failed_sync_of_prune,
-         test_passwd]
+         test_prune_mutations, test_failed_sync_of_prune, test_repair, test_passwd, test_key_add, test_key_remove]
 
 
 def main():
