@@ -1,6 +1,6 @@
 """A proxy before an HTTP server that does harm on request, and counts.
 
-    with FaultProxy(port_of_server) as proxy:
+    with FaultProxy(port_of_server) as proxy:      # tls=an ssl.SSLContext: it is asked by https
         proxy.harm = lambda request: 'cut' if request.number == 3 else None
         use('http://127.0.0.1:%d/' % proxy.port)
         proxy.requests         everything that was asked, in order
@@ -204,7 +204,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 class FaultProxy:
-    def __init__(self, upstream):
+    def __init__(self, upstream, tls=None):
         self.upstream = upstream
         self.harm = None
         self.delay = 0
@@ -213,6 +213,8 @@ class FaultProxy:
         self.ended = threading.Event()
         self.forget()
         self.server = Server(('127.0.0.1', 0), Handler)
+        if tls:  # the handshake is made by the connection's own thread
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.server.proxy = self
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))

@@ -15,8 +15,8 @@ import faultproxy
 
 
 class S3Proxy(faultproxy.FaultProxy):
-    def __init__(self, upstream, seed=1):
-        super().__init__(upstream)
+    def __init__(self, upstream, seed=1, **options):
+        super().__init__(upstream, **options)
         self.random = random.Random(seed)
         self.rules, self.done = [], collections.Counter()
         self.harm = self.find_harm

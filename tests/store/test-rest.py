@@ -20,6 +20,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import certificates  # noqa: E402
 from faultproxy import FaultProxy  # noqa: E402
 from rclone import Rclone  # noqa: E402
 from remoterepair import DAMAGED, REPOSITORY, RepairCase, RepairTests  # noqa: E402
@@ -789,26 +790,20 @@ class LocksOfTheDead(Case):
 
 @unittest.skipUnless(shutil.which('openssl'), 'needs openssl')
 class Tls(Case):
-    def openssl(self, *words):
-        subprocess.run(['openssl', *words], cwd=self.dir, check=True, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
-
-    def certificates(self, name, alternative):
-        """A CA of our own and a server's certificate from it."""
-        self.openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj',
-                     '/CN=test CA', '-keyout', 'ca.key', '-out', 'ca.pem')
-        self.openssl('req', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=' + name, '-keyout',
-                     'server.key', '-out', 'server.csr')
-        self.write('extensions', b'subjectAltName=' + alternative)
-        self.openssl('x509', '-req', '-in', 'server.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key',
-                     '-CAcreateserial', '-days', '2', '-extfile', 'extensions', '-out',
-                     'server.pem')
+    def serve_tls(self, alternative, expired=False):
+        certificates.make(self.dir, alternative, expired)
         self.server.stop()
         self.serve('--cert', self.path('server.pem'), '--key', self.path('server.key'),
                    scheme='https')
 
+    def assert_refused(self, *words):
+        code, message = self.tool_fails('init', self.repo, KVSS_CA_FILE=self.path('ca.pem'))
+        self.assertEqual(code, MISSING)
+        for word in words:
+            self.assertIn(word, message)
+
     def test_accepted_with_the_ca_and_refused_without(self):
-        self.certificates('here', b'IP:127.0.0.1')
+        self.serve_tls('IP:127.0.0.1')
         ca = self.path('ca.pem')
         self.tool('make', self.repo, KVSS_CA_FILE=ca)
         for name in CA_NAMES:
@@ -826,10 +821,12 @@ class Tls(Case):
         self.assertIn(b'damaged 0', self.tool('verify', self.repo, '--read-data', KVSS_CA_FILE=ca))
 
     def test_a_certificate_for_another_name(self):
-        self.certificates('elsewhere', b'DNS:elsewhere.example')
-        code, message = self.tool_fails('init', self.repo, KVSS_CA_FILE=self.path('ca.pem'))
-        self.assertEqual(code, MISSING)
-        self.assertIn('certificate', message)
+        self.serve_tls('DNS:elsewhere.example')
+        self.assert_refused('certificate')
+
+    def test_a_certificate_that_expired(self):
+        self.serve_tls('IP:127.0.0.1', expired=True)
+        self.assert_refused('certificate', 'expired')
 
 
 if __name__ == '__main__':

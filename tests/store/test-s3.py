@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import unittest
 
 TOOL, KVSS, SHIFT_CLOCK = (os.path.abspath(path) for path in sys.argv[1:4])
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'lib'))
+import certificates  # noqa: E402
 import s3faults       # noqa: E402
 import s3lab         # noqa: E402
 from remoterepair import DAMAGED, REPOSITORY, RepairCase, RepairTests  # noqa: E402
@@ -89,9 +91,9 @@ class Case(unittest.TestCase):
     def location(self, port):
         return 's3:http://127.0.0.1:%d/%s%s' % (port, self.bucket, '/' + self.prefix if self.prefix else '')
 
-    def proxy(self):
+    def proxy(self, **options):
         """Faults may be put before the server; what was there before goes on by the direct way."""
-        proxy = s3faults.S3Proxy(server.port, seed=len(self.id()))
+        proxy = s3faults.S3Proxy(server.port, seed=len(self.id()), **options)
         proxy.__enter__()
         self.addCleanup(proxy.__exit__)
         self.through = self.location(proxy.port)
@@ -557,6 +559,49 @@ class Refused(Case):
         done = self.run_it(TOOL, 'backup', self.repo, 'kvss', 'x=' + self.path('vda'), env=env, ok=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn(b'do not allow PUT', done.stderr)
+
+
+@unittest.skipUnless(shutil.which('openssl'), 'needs openssl')
+class Tls(Case):
+    """A certificate that does not prove the server is refused, at once; a CA of one's own is named as documented."""
+
+    names = ('KVSS_CA_FILE', 'RESTIC_CACERT', 'CURL_CA_BUNDLE', 'SSL_CERT_FILE')
+
+    def setUp(self):
+        super().setUp()
+        for name in self.names:
+            self.env.pop(name, None)
+
+    def serve(self, alternative, expired=False):
+        certificates.make(self.dir, alternative, expired)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path('server.pem'), self.path('server.key'))
+        proxy = self.proxy(tls=context)
+        self.through = self.through.replace('http:', 'https:')
+        return proxy
+
+    def assert_refused(self, proxy, *words, **env):
+        said = self.tool_fails((REPOSITORY_ERRORS, MISSING), 'list', repo=self.through, env=dict(env, KVSS_HTTP_RETRY='3000'))
+        for word in ('certificate', *words):
+            self.assertIn(word, said)
+        self.assertEqual(proxy.requests, [])
+
+    def test_own_ca(self):
+        proxy = self.serve('IP:127.0.0.1')
+        self.assert_refused(proxy)
+        for name in self.names:
+            env = {name: self.path('ca.pem')}
+            if name == 'KVSS_CA_FILE':
+                self.tool('init', repo=self.through, env=env)
+                self.tool('backup', 'kvss', 'vda=' + self.write('vda', noise(12, 3 * MIB)), repo=self.through, env=env)
+            self.assertTrue(self.tool('list', repo=self.through, env=env))
+        self.assert_whole()
+
+    def test_other_name(self):
+        self.assert_refused(self.serve('DNS:elsewhere.example'), KVSS_CA_FILE=self.path('ca.pem'))
+
+    def test_expired(self):
+        self.assert_refused(self.serve('IP:127.0.0.1', expired=True), 'expired', KVSS_CA_FILE=self.path('ca.pem'))
 
 
 class Command(Case):
