@@ -60,3 +60,11 @@ kvss_secret_free(void *secret)
     explicit_bzero(pages, all);
     (void) munmap(pages, all);
 }
+
+void
+kvss_secret_wipe(char *text)
+{
+    if (text)
+        explicit_bzero(text, strlen(text));
+    g_free(text);
+}

@@ -23,3 +23,6 @@ char *kvss_secret_text(const char *text, size_t length);
 
 /** Wipes and frees. Accepts NULL. */
 void kvss_secret_free(void *secret);
+
+/** Wipes and frees a text from g_malloc that is or was a secret. Accepts NULL. */
+void kvss_secret_wipe(char *text);

@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-#define DEPTH_MAX 500      /* folders in folders: more than any path can name */
 #define RANGES_MAX 1000u   /* listed of one file: who lost more has lost the file */
 #define BLOBS_MAX 20000u
 
@@ -153,7 +152,7 @@ walk_tree(Walk *walk, const char *path, const char *tree, unsigned depth, GError
 
     if (!kvss_check_cancelled(walk->walk->cancellable, error))
         return false;
-    if (depth == DEPTH_MAX || g_hash_table_contains(walk->sound, tree)
+    if (depth == KVSS_TREE_DEPTH_MAX || g_hash_table_contains(walk->sound, tree)
         || !kvss_id_from_hex(tree, strlen(tree), id))
         return true;
     nodes = read_nodes(walk, id);

@@ -56,12 +56,18 @@ read_le32(const uint8_t *at)
     return GUINT32_FROM_LE(le);
 }
 
+uint32_t
+kvss_pack_header_entry_length(bool is_compressed)
+{
+    return 1 + 4 + (is_compressed ? 4 : 0) + KVSS_ID_LENGTH;
+}
+
 /* One entry at @at; its length in the header, or 0 when it does not fit or makes no sense. */
 static size_t
 parse_entry(const uint8_t *at, size_t left, uint64_t offset, KvssPackEntry *entry)
 {
     bool is_compressed = left > 0 && (at[0] & KIND_COMPRESSED);
-    size_t length = 1 + 4 + (is_compressed ? 4 : 0) + KVSS_ID_LENGTH;
+    size_t length = kvss_pack_header_entry_length(is_compressed);
 
     if (left < length || at[0] > (KIND_TREE | KIND_COMPRESSED))
         return 0;
@@ -102,13 +108,24 @@ kvss_pack_header_parse(const void *data, size_t length, GError **error)
     return g_steal_pointer(&entries);
 }
 
+GArray *
+kvss_pack_header_open(KvssCodec *codec, uint8_t *sealed, size_t length, GError **error)
+{
+    if (!kvss_crypto_open(kvss_codec_crypto(codec), sealed, length, error)) {
+        g_prefix_error(error, "pack header: ");
+        return NULL;
+    }
+    return kvss_pack_header_parse(sealed + KVSS_CRYPTO_IV_LENGTH, length - KVSS_CRYPTO_OVERHEAD,
+                                  error);
+}
+
 uint64_t
 kvss_pack_header_length(const KvssPackEntry *entries, size_t n)
 {
-    uint64_t length = KVSS_CRYPTO_OVERHEAD + 4;
+    uint64_t length = KVSS_PACK_HEADER_FRAME;
 
     for (size_t i = 0; i < n; i++)
-        length += 1 + 4 + (entries[i].is_compressed ? 4 : 0) + KVSS_ID_LENGTH;
+        length += kvss_pack_header_entry_length(entries[i].is_compressed);
     return length;
 }
 

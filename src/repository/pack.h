@@ -22,6 +22,15 @@ GByteArray *kvss_pack_header_build(const GArray *entries);
 /** The other way; offsets are added up. (element-type KvssPackEntry). Errors: CORRUPT. */
 GArray *kvss_pack_header_parse(const void *data, size_t length, GError **error);
 
+/** The same of a sealed one, which is opened in its place. Errors: CORRUPT. */
+GArray *kvss_pack_header_open(KvssCodec *codec, uint8_t *sealed, size_t length, GError **error);
+
+/** Bytes of a pack's end beside the entries in its header: the seal, and the length behind it. */
+#define KVSS_PACK_HEADER_FRAME (KVSS_CRYPTO_OVERHEAD + 4)
+
+/** Bytes that one entry takes in there. */
+uint32_t kvss_pack_header_entry_length(bool is_compressed);
+
 /** Bytes that the sealed header and the length behind it take. */
 uint64_t kvss_pack_header_length(const KvssPackEntry *entries, size_t n);
 

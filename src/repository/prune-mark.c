@@ -4,11 +4,11 @@
  * Whatever cannot be read or found here ends the prune before anything is
  * touched: what a damaged tree names is not known, and would look unused.
  */
+#include "repository/pack.h"
 #include "repository/prune.h"
+#include "repository/tree.h"
 
 #include <string.h>
-
-#define DEPTH_MAX 500 /* folders in folders: more than any path can name */
 
 #define REFUSED "nothing was removed: 'kvss verify' says which backups are damaged, " \
                 "'kvss repair' and 'kvss forget' with their ids clear the way"
@@ -72,7 +72,7 @@ mark_tree(KvssPrune *prune, const char *tree, unsigned depth, GError **error)
 
     if (!kvss_check_cancelled(prune->options->cancellable, error))
         return false;
-    if (depth == DEPTH_MAX || !kvss_id_from_hex(tree, strlen(tree), id))
+    if (depth == KVSS_TREE_DEPTH_MAX || !kvss_id_from_hex(tree, strlen(tree), id))
         return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
                           "tree %.8s lies too deep or has no id; " REFUSED, tree);
     if (!mark_blob(prune, true, id, &is_new, error))
@@ -197,7 +197,7 @@ count_entry(KvssPrune *prune, size_t number, GError **error)
                           "was removed: remove the cache folder");
     pack->length += entry->length;
     pack->end = MAX(pack->end, (uint64_t) entry->offset + entry->length);
-    pack->header += 1 + 4 + (entry->plain_length ? 4 : 0) + KVSS_ID_LENGTH;
+    pack->header += kvss_pack_header_entry_length(entry->plain_length != 0);
     pack->n++;
     return true;
 }
@@ -207,7 +207,7 @@ static bool
 is_sound(const KvssPrunePack *pack)
 {
     return pack->length == pack->end
-        && pack->size == pack->end + pack->header + KVSS_CRYPTO_OVERHEAD + 4;
+        && pack->size == pack->end + pack->header + KVSS_PACK_HEADER_FRAME;
 }
 
 /* Is @number the better copy to keep than @best: in a pack that is there, and needed anyway? */

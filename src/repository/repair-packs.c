@@ -135,10 +135,7 @@ read_header(Content *content, GError **error)
         return NULL;
     }
     sealed = take_piece(content, size - 4 - length, length, error);
-    if (!sealed || !kvss_crypto_open(kvss_codec_crypto(content->codec), sealed, length, error))
-        return NULL;
-    entries = kvss_pack_header_parse(sealed + KVSS_CRYPTO_IV_LENGTH,
-                                     length - KVSS_CRYPTO_OVERHEAD, error);
+    entries = sealed ? kvss_pack_header_open(content->codec, sealed, length, error) : NULL;
     if (!entries)
         return NULL;
     last = entries->len ? &g_array_index(entries, KvssPackEntry, entries->len - 1) : NULL;

@@ -10,6 +10,9 @@
 
 #include "repository/repository.h"
 
+/** Folders in folders: more than any path can name. Who walks trees stops there. */
+#define KVSS_TREE_DEPTH_MAX 500
+
 /**
  * kvss_tree_parse:
  *

@@ -92,18 +92,13 @@ open_tail(KvssRepository *repository, uint8_t *tail, size_t have, uint32_t *out_
           GError **error)
 {
     g_autoptr(KvssCodec) codec = kvss_codec_take(repository->codecs);
-    uint8_t *sealed;
     uint32_t le;
 
     memcpy(&le, tail + have - 4, sizeof le);
     *out_length = GUINT32_FROM_LE(le);
     if (*out_length > have - 4 || *out_length < KVSS_CRYPTO_OVERHEAD)
         return NULL;
-    sealed = tail + have - 4 - *out_length;
-    if (!kvss_crypto_open(kvss_codec_crypto(codec), sealed, *out_length, error))
-        return NULL;
-    return kvss_pack_header_parse(sealed + KVSS_CRYPTO_IV_LENGTH,
-                                  *out_length - KVSS_CRYPTO_OVERHEAD, error);
+    return kvss_pack_header_open(codec, tail + have - 4 - *out_length, *out_length, error);
 }
 
 static GArray *
@@ -127,7 +122,7 @@ read_entries(KvssRepository *repository, const char *name, uint64_t size, GError
     uint32_t length;
     GArray *entries;
 
-    if (size < KVSS_CRYPTO_OVERHEAD + 4)
+    if (size < KVSS_PACK_HEADER_FRAME)
         return NULL;
     entries = read_entries_from(repository, name, size, have, &length, error);
     if (entries || (error && *error) || length < have - 4 || length > KVSS_PACK_HEADER_MAX

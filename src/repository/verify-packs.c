@@ -90,12 +90,7 @@ check_header(const Job *job, KvssCodec *codec, uint8_t *pack, GError **error)
         return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
                           "its header has %u bytes where the index demands %" G_GUINT64_FORMAT,
                           GUINT32_FROM_LE(le), length);
-    if (!kvss_crypto_open(kvss_codec_crypto(codec), sealed, length, error)) {
-        g_prefix_error(error, "header: ");
-        return false;
-    }
-    entries = kvss_pack_header_parse(sealed + KVSS_CRYPTO_IV_LENGTH, length - KVSS_CRYPTO_OVERHEAD,
-                                     error);
+    entries = kvss_pack_header_open(codec, sealed, length, error);
     if (!entries)
         return false;
     for (size_t i = 0; i < job->n; i++)

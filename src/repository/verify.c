@@ -15,7 +15,6 @@
 
 #include <string.h>
 
-#define DEPTH_MAX 500   /* folders in folders: more than any path can name */
 #define PATHS_MAX 1000u /* named in one finding: the rest is as lost, and as many */
 
 /* ---- findings ---- */
@@ -312,7 +311,7 @@ verify_tree(KvssVerify *verify, const char *tree, GHashTable *seen, unsigned dep
 
     if (!kvss_check_cancelled(verify->options->cancellable, error))
         return false;
-    if (depth == DEPTH_MAX || !g_hash_table_add(seen, g_strdup(tree)))
+    if (depth == KVSS_TREE_DEPTH_MAX || !g_hash_table_add(seen, g_strdup(tree)))
         return true;
     if (kvss_id_from_hex(tree, strlen(tree), id))
         (void) need_blob(verify, true, id, NULL); /* loading it tells when it is missing */
@@ -375,7 +374,7 @@ reach_tree(KvssVerify *verify, const char *snapshot_id, const char *path, const 
     uint8_t id[KVSS_ID_LENGTH];
     bool reached = false;
 
-    if (depth == DEPTH_MAX || g_hash_table_contains(sound, tree))
+    if (depth == KVSS_TREE_DEPTH_MAX || g_hash_table_contains(sound, tree))
         return false;
     if (kvss_id_from_hex(tree, strlen(tree), id))
         finding = finding_of(verify, true, id);

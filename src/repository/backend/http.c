@@ -16,6 +16,7 @@
  * broken off. What is asked after that belongs to the end (a lock is given back) and has
  * one attempt and a few seconds; when one of these was in vain, so are the others.
  */
+#include "base/secret.h"
 #include "repository/backend/http.h"
 
 #include <curl/curl.h>
@@ -170,9 +171,7 @@ kvss_http_free(KvssHttp *http)
     g_queue_clear_full(&http->idle, (GDestroyNotify) curl_easy_cleanup);
     g_clear_object(&http->cancellable);
     g_mutex_clear(&http->lock);
-    if (http->password)
-        explicit_bzero(http->password, strlen(http->password));
-    g_free(http->password);
+    kvss_secret_wipe(http->password);
     g_free(http->user);
     g_free(http->host);
     g_free(http->origin);

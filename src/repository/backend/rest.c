@@ -12,6 +12,7 @@
  *
  * Source: restic's documentation, "REST Backend".
  */
+#include "base/secret.h"
 #include "repository/backend/remote.h"
 #include "repository/id.h"
 #include "repository/json.h"
@@ -39,21 +40,13 @@ typedef struct {
 } RestPlace;
 
 static void
-wipe(char *secret)
-{
-    if (secret)
-        explicit_bzero(secret, strlen(secret));
-    g_free(secret);
-}
-
-static void
 place_clear(RestPlace *place)
 {
     g_free(place->origin);
     g_free(place->path);
     g_free(place->shown);
     g_free(place->user);
-    wipe(place->password);
+    kvss_secret_wipe(place->password);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RestPlace, place_clear)
 
@@ -142,7 +135,7 @@ read_password_file(const char *path, char **out_password, GError **error)
         *out_password = text;
         return true;
     }
-    wipe(text);
+    kvss_secret_wipe(text);
     return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED,
                       "KVSS_REST_PASSWORD_FILE: %s",
                       why ? why->message : "the file holds no password of at most 4096 bytes");

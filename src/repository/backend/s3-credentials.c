@@ -12,6 +12,7 @@
  * key, which AWS's tools write.
  */
 #include "base/fd.h"
+#include "base/secret.h"
 #include "repository/backend/s3-credentials.h"
 
 #include <errno.h>
@@ -22,22 +23,14 @@
 
 #define FILE_MAX (1u << 20)
 
-static void
-wipe(char *text)
-{
-    if (text)
-        OPENSSL_cleanse(text, strlen(text));
-    g_free(text);
-}
-
 void
 kvss_s3_credentials_free(KvssS3Credentials *credentials)
 {
     if (!credentials)
         return;
-    wipe(credentials->access_key);
-    wipe(credentials->secret_key);
-    wipe(credentials->session_token);
+    kvss_secret_wipe(credentials->access_key);
+    kvss_secret_wipe(credentials->secret_key);
+    kvss_secret_wipe(credentials->session_token);
     g_free(credentials->region);
     g_free(credentials->origin);
     g_free(credentials);
@@ -74,7 +67,7 @@ read_file(const char *path, char **out_text, GError **error)
     text = g_malloc0((gsize) st.st_size + 1);
     if (!kvss_pread_exact(fd, text, (size_t) st.st_size, 0, error)) {
         g_prefix_error(error, "%s: ", path);
-        wipe(text);
+        kvss_secret_wipe(text);
         return false;
     }
     *out_text = text;
