@@ -162,9 +162,21 @@ class Lost(IncrementalCase):
         self.assertExit(result, 0)
         self.assertIncremental(result, "web", "vda")
         self.assertEqual(len(checkpoints("web")), 2)
+        self.web.shutdown()
+        self.web.undefine()
+        self.web.define()
+        self.start_again()
+        self.next_after_undefine(other)
         ours = {d["tracked_by"] for d in self.manifest()["vms"][0]["disks"]}
         for name in set(checkpoints("web")) - ours:
             virsh("checkpoint-delete", "web", name)
+
+    def next_after_undefine(self, other):
+        """Each repository's checkpoint is told again by its own next backup."""
+        self.assertIncremental(self.backup("web"), "web", "vda")
+        self.assertEqual(len(checkpoints("web")), 1)
+        self.assertIncremental(other("backup", "web"), "web", "vda")
+        self.assertEqual(len(checkpoints("web")), 2)
 
     def manifest(self):
         return json.loads(self.kvss.restic("dump", "latest", "/set.json"))

@@ -34,16 +34,24 @@ targets_tracked_by(const KvssVm *vm, const char *stamp)
  * A VM that was undefined and defined again, or came from another host, has its bitmaps
  * and no note of them in libvirt: it is told, if they are there and good.
  */
-static void
+static bool
 tell_again(KvssVm *vm, const char *stamp)
 {
     g_auto(GStrv) targets = targets_tracked_by(vm, stamp);
     g_autoptr(GError) error = NULL;
 
-    if (kvss_domain_redefine_checkpoint(vm->domain, stamp, (const char *const *) targets, &error))
+    if (kvss_domain_redefine_checkpoint(vm->domain, stamp, (const char *const *) targets, &error)) {
         g_ptr_array_add(vm->stamps, g_strdup(stamp));
-    else
-        g_debug("%s: %s", vm->component->display_name, error->message);
+        return true;
+    }
+    g_debug("%s: %s", vm->component->display_name, error->message);
+    return false;
+}
+
+static const char *
+previous_stamp(const KvssVm *vm, guint i)
+{
+    return ((const KvssDisk *) g_ptr_array_index(vm->component->previous, i))->tracked_by;
 }
 
 bool
@@ -53,8 +61,12 @@ kvss_vm_find_stamps(KvssVm *vm, GError **error)
     vm->stamps = kvss_domain_checkpoints(vm->domain, KVSS_CHECKPOINT_PREFIX, error);
     if (!vm->stamps)
         return false;
-    for (guint i = 0; vm->stamps->len == 0 && i < vm->component->previous->len; i++)
-        tell_again(vm, ((const KvssDisk *) g_ptr_array_index(vm->component->previous, i))->tracked_by);
+    for (guint i = 0; i < vm->component->previous->len; i++)
+        if (has_stamp(vm, previous_stamp(vm, i)))
+            return true;
+    for (guint i = 0; i < vm->component->previous->len; i++)
+        if (tell_again(vm, previous_stamp(vm, i)))
+            return true;
     return true;
 }
 
@@ -120,15 +132,16 @@ is_of_same_repository(const char *stamp, const char *other)
     return end && strncmp(stamp, other, (size_t) (end - stamp) + 1) == 0;
 }
 
+/* The paths of the images whose changes the new checkpoint tracks. */
 static char **
-image_paths(const KvssVm *vm)
+tracked_images(const KvssVm *vm)
 {
     g_autoptr(GStrvBuilder) paths = g_strv_builder_new();
 
     for (guint i = 0; i < vm->component->disks->len; i++) {
         const KvssDisk *disk = g_ptr_array_index(vm->component->disks, i);
 
-        if (disk->path && disk->tracked_by)
+        if (disk->tracked_by)
             g_strv_builder_add(paths, disk->path);
     }
     return g_strv_builder_end(paths);
@@ -138,8 +151,10 @@ image_paths(const KvssVm *vm)
 static void
 delete_older(KvssVm *vm)
 {
-    g_auto(GStrv) images = image_paths(vm);
+    g_auto(GStrv) images = tracked_images(vm);
 
+    if (!*images)
+        return; /* no new one came about: the older ones still serve */
     for (guint i = 0; i < vm->stamps->len; i++) {
         const char *stamp = g_ptr_array_index(vm->stamps, i);
         g_autoptr(GError) error = NULL;
