@@ -78,22 +78,51 @@ has_sound_copy(KvssRepository *repository, bool is_tree, const uint8_t *id)
     return kvss_blob_read(repository, is_tree, id, plain, location.plain_length, NULL);
 }
 
+/* Of one blob there may be several: files that share it, each with its own finding. */
+static void
+add_damaged(KvssVerify *verify, KvssFinding *finding, bool is_tree, const uint8_t *id)
+{
+    BlobKey key = blob_key(is_tree, id);
+    GPtrArray *findings;
+
+    g_mutex_lock(&verify->lock);
+    findings = g_hash_table_lookup(verify->damaged, &key);
+    if (!findings) {
+        findings = g_ptr_array_new();
+        g_hash_table_insert(verify->damaged, g_memdup2(&key, sizeof key), findings);
+    }
+    if (!g_ptr_array_find(findings, finding, NULL))
+        g_ptr_array_add(findings, finding);
+    g_mutex_unlock(&verify->lock);
+}
+
 void
 kvss_verify_lose(KvssVerify *verify, KvssFinding *finding, bool is_tree,
                  const uint8_t id[KVSS_ID_LENGTH])
 {
-    BlobKey key = blob_key(is_tree, id);
-
-    if (has_sound_copy(verify->repository, is_tree, id))
-        return;
-    g_mutex_lock(&verify->lock);
-    if (!g_hash_table_contains(verify->damaged, &key))
-        g_hash_table_insert(verify->damaged, g_memdup2(&key, sizeof key), finding);
-    g_mutex_unlock(&verify->lock);
+    if (!has_sound_copy(verify->repository, is_tree, id))
+        add_damaged(verify, finding, is_tree, id);
 }
 
-static KvssFinding *
-finding_of(KvssVerify *verify, bool is_tree, const uint8_t *id)
+/*
+ * An index file that cannot be read hits who needs a blob that no other one names: without it,
+ * and without a cache that knows what it said, that blob cannot be found.
+ */
+static void
+doubt_blob(KvssVerify *verify, bool is_tree, const uint8_t *id)
+{
+    KvssBlobLocation location;
+
+    for (unsigned copy = 0;
+         kvss_index_find(verify->repository->index, is_tree, id, copy, &location); copy++)
+        if (g_hash_table_contains(verify->sound_packs, location.pack))
+            return;
+    for (guint i = 0; i < verify->index_damage->len; i++)
+        add_damaged(verify, g_ptr_array_index(verify->index_damage, i), is_tree, id);
+}
+
+static GPtrArray *
+findings_of(KvssVerify *verify, bool is_tree, const uint8_t *id)
 {
     BlobKey key = blob_key(is_tree, id);
 
@@ -171,34 +200,73 @@ verify_keys(KvssVerify *verify, GError **error)
     return files != NULL;
 }
 
-/* An index file that cannot be read may hide blobs of any backup: it reaches all. */
 static void
 find_index_damage(KvssVerify *verify, const char *message)
 {
-    KvssFinding *finding = kvss_verify_find(verify, g_strdup(message));
+    g_ptr_array_add(verify->index_damage, kvss_verify_find(verify, g_strdup(message)));
+}
 
-    for (guint i = 0; i < verify->snapshots->len; i++)
-        reach(finding, ((KvssSnapshot *) g_ptr_array_index(verify->snapshots, i))->id, NULL);
+/* With no index at all any backup may need what such a file says. */
+static void
+reach_by_index(KvssVerify *verify)
+{
+    for (guint n = 0; n < verify->index_damage->len; n++)
+        for (guint i = 0; i < verify->snapshots->len; i++)
+            reach(g_ptr_array_index(verify->index_damage, n),
+                  ((KvssSnapshot *) g_ptr_array_index(verify->snapshots, i))->id, NULL);
+}
+
+static GBytes *
+read_index_file(KvssVerify *verify, const KvssStoredFile *file, GError **error)
+{
+    char name[KVSS_ID_HEX_LENGTH + 1];
+
+    kvss_id_to_hex(file->id, name);
+    return kvss_document_read(verify->repository->backend, verify->repository->codecs,
+                              KVSS_FILE_INDEX, name, KVSS_INDEX_MAX, error);
+}
+
+static void
+add_sound_pack(const uint8_t pack[KVSS_ID_LENGTH], const GArray *entries, gpointer data)
+{
+    KvssVerify *verify = data;
+
+    if (!g_hash_table_contains(verify->sound_packs, pack))
+        g_hash_table_add(verify->sound_packs, g_memdup2(pack, KVSS_ID_LENGTH));
+}
+
+/* After damage only: each index file is read a second time. */
+static void
+note_sound_packs(KvssVerify *verify, const GArray *files)
+{
+    verify->sound_packs = g_hash_table_new_full(kvss_id_hash, kvss_id_same, g_free, NULL);
+    for (guint i = 0; i < files->len; i++) {
+        g_autoptr(GBytes) json
+            = read_index_file(verify, &g_array_index(files, KvssStoredFile, i), NULL);
+
+        if (json)
+            (void) !kvss_index_parse(g_bytes_get_data(json, NULL), g_bytes_get_size(json),
+                                     add_sound_pack, verify, NULL);
+    }
 }
 
 /* The files themselves: the cache of them, which all else goes by, proves nothing. */
 static bool
 verify_index_files(KvssVerify *verify, GError **error)
 {
-    KvssRepository *repository = verify->repository;
-    g_autoptr(GArray) files = kvss_backend_list(repository->backend, KVSS_FILE_INDEX, error);
+    g_autoptr(GArray) files
+        = kvss_backend_list(verify->repository->backend, KVSS_FILE_INDEX, error);
 
     for (guint i = 0; files && i < files->len; i++) {
         g_autoptr(GError) local_error = NULL;
-        g_autoptr(GBytes) json = NULL;
-        char name[KVSS_ID_HEX_LENGTH + 1];
+        g_autoptr(GBytes) json
+            = read_index_file(verify, &g_array_index(files, KvssStoredFile, i), &local_error);
 
-        kvss_id_to_hex(g_array_index(files, KvssStoredFile, i).id, name);
-        json = kvss_document_read(repository->backend, repository->codecs, KVSS_FILE_INDEX, name,
-                                  KVSS_INDEX_MAX, &local_error);
         if (!json)
             find_index_damage(verify, local_error->message);
     }
+    if (files && verify->index_damage->len > 0)
+        note_sound_packs(verify, files);
     return files != NULL;
 }
 
@@ -254,6 +322,8 @@ need_blob(KvssVerify *verify, bool is_tree, const uint8_t *id, KvssBlobLocation 
 {
     size_t number;
 
+    if (verify->sound_packs)
+        doubt_blob(verify, is_tree, id);
     if (!kvss_index_number(verify->repository->index, is_tree, id, &number, out_location))
         return false;
     verify->needed[number / 8] |= (uint8_t) (1u << number % 8);
@@ -345,18 +415,23 @@ verify_trees(KvssVerify *verify, GError **error)
 
 /* ---- whom damage reaches ---- */
 
+/* @findings: (nullable). Returns: whether there are any. */
+static bool
+reach_findings(GPtrArray *findings, const char *snapshot_id, const char *path)
+{
+    for (guint i = 0; findings && i < findings->len; i++)
+        reach(g_ptr_array_index(findings, i), snapshot_id, path);
+    return findings != NULL;
+}
+
 static bool
 reach_file(KvssVerify *verify, const char *snapshot_id, const char *path, const KvssNode *node)
 {
     bool reached = false;
 
-    for (size_t i = 0; i < node->n_content; i++) {
-        KvssFinding *finding = finding_of(verify, false, node->content + i * KVSS_ID_LENGTH);
-
-        if (finding)
-            reach(finding, snapshot_id, path);
-        reached |= finding != NULL;
-    }
+    for (size_t i = 0; i < node->n_content; i++)
+        reached |= reach_findings(findings_of(verify, false, node->content + i * KVSS_ID_LENGTH),
+                                  snapshot_id, path);
     return reached;
 }
 
@@ -370,17 +445,14 @@ reach_tree(KvssVerify *verify, const char *snapshot_id, const char *path, const 
            GHashTable *sound, unsigned depth)
 {
     g_autoptr(GPtrArray) nodes = NULL;
-    KvssFinding *finding = NULL;
     uint8_t id[KVSS_ID_LENGTH];
-    bool reached = false;
+    bool reached = false, is_lost = false;
 
     if (depth == KVSS_TREE_DEPTH_MAX || g_hash_table_contains(sound, tree))
         return false;
     if (kvss_id_from_hex(tree, strlen(tree), id))
-        finding = finding_of(verify, true, id);
-    if (finding)
-        reach(finding, snapshot_id, *path ? path : "/");
-    else
+        is_lost = reach_findings(findings_of(verify, true, id), snapshot_id, *path ? path : "/");
+    if (!is_lost)
         nodes = kvss_repository_read_folder(verify->repository, tree, NULL);
     for (guint i = 0; nodes && i < nodes->len; i++) {
         const KvssNode *node = g_ptr_array_index(nodes, i);
@@ -392,7 +464,7 @@ reach_tree(KvssVerify *verify, const char *snapshot_id, const char *path, const 
     }
     if (nodes && !reached)
         g_hash_table_add(sound, g_strdup(tree));
-    return reached || finding != NULL;
+    return reached || is_lost;
 }
 
 static void
@@ -434,8 +506,10 @@ verify_all(KvssVerify *verify, char **snapshot_ids, GError **error)
     if (!verify_keys(verify, error) || !load_snapshots(verify, snapshot_ids, error)
         || !verify_index_files(verify, error) || !load_index(verify, &has_index, error))
         return false;
-    if (!has_index)
+    if (!has_index) {
+        reach_by_index(verify);
         return true;
+    }
 
     verify->needed = g_malloc0(kvss_index_count(verify->repository->index) / 8 + 1);
     if (!verify_trees(verify, error))
@@ -459,7 +533,9 @@ kvss_repository_verify(KvssRepository *repository, char **snapshot_ids,
     g_mutex_init(&verify.lock);
     verify.snapshots = g_ptr_array_new_with_free_func((GDestroyNotify) kvss_snapshot_free);
     verify.findings = g_ptr_array_new_with_free_func(finding_free);
-    verify.damaged = g_hash_table_new_full(kvss_id_hash, blob_key_equal, g_free, NULL);
+    verify.damaged = g_hash_table_new_full(kvss_id_hash, blob_key_equal, g_free,
+                                           (GDestroyNotify) g_ptr_array_unref);
+    verify.index_damage = g_ptr_array_new();
 
     ok = verify_all(&verify, snapshot_ids, error);
     if (ok) {
@@ -467,6 +543,8 @@ kvss_repository_verify(KvssRepository *repository, char **snapshot_ids,
         *out_result = verify.result;
     }
 
+    g_clear_pointer(&verify.sound_packs, g_hash_table_unref);
+    g_ptr_array_unref(verify.index_damage);
     g_hash_table_unref(verify.damaged);
     g_ptr_array_unref(verify.findings);
     g_ptr_array_unref(verify.snapshots);

@@ -16,17 +16,19 @@ typedef struct {
     const KvssVerifyOptions *options; /* borrowed */
     KvssVerifyResult result;
     GPtrArray *snapshots;             /* KvssSnapshot: those to verify */
+    GPtrArray *index_damage;          /* borrowed KvssFinding: index files that cannot be read */
+    GHashTable *sound_packs;          /* ids of the packs that the others name; NULL: all index files can be read */
     uint8_t *needed;                  /* a bit for each entry of the index: some snapshot uses it */
 
     GMutex lock;                      /* guards what follows, and result */
     GPtrArray *findings;              /* KvssFinding */
-    GHashTable *damaged;              /* a kind and an id -> its KvssFinding */
+    GHashTable *damaged;              /* a kind and an id -> GPtrArray of its KvssFinding */
 } KvssVerify;
 
 /** A new finding, that reaches nobody yet. @what is taken. Threads: any. */
 KvssFinding *kvss_verify_find(KvssVerify *verify, char *what);
 
-/** This blob cannot be had because of @finding; the first finding stays. Threads: any. */
+/** This blob cannot be had because of @finding, which is one of its findings from now on. Threads: any. */
 void kvss_verify_lose(KvssVerify *verify, KvssFinding *finding, bool is_tree,
                       const uint8_t id[KVSS_ID_LENGTH]);
 

@@ -132,6 +132,15 @@ check_set(Verify *verify, KvssRepository *repository, const KvssBackup *backup)
 
 /* ---- the repository's look ---- */
 
+/* Does what lies at @path, or below it, belong to the VM? */
+static bool
+path_hits(const char *path, const char *place)
+{
+    g_autofree char *below = g_strconcat(path, "/", NULL);
+
+    return strstr(below, place) || g_str_equal(path, "/") || g_str_has_suffix(path, "/vms");
+}
+
 /* The VMs whose files lie on @paths. A set may lie some folders down in its snapshot. */
 static void
 note_vms(Verify *verify, Damage *damage, char **paths)
@@ -146,7 +155,7 @@ note_vms(Verify *verify, Damage *damage, char **paths)
             g_autofree char *place = g_strdup_printf("vms/%s/", vm->dir);
 
             for (char **path = paths; path && *path; path++)
-                if (strstr(*path, place))
+                if (path_hits(*path, place))
                     add_once(damage->vms, vm->component->display_name);
         }
     }

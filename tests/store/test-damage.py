@@ -386,6 +386,22 @@ class Indexes(Case):
         self.json('repair', codes=(DONE,))
         self.assertEqual(self.broken(), set())
 
+    def test_names_who_is_hit(self):
+        """By a damaged index file: who needs what only it names, and nobody else, whether a cache knows it or not."""
+        hits, truth = [], self.truth
+        for name in [os.path.basename(path) for path in self.files('index')]:
+            with self.subTest(index=name):
+                self.setUp()
+                third = {('db', 'vda'): noise(6, 3)}    # with an index file of its own
+                self.truth = dict(truth, **{self.backup(third): third})
+                self.flip('index/' + name, 30)
+                hit = {backup for backup, _ in self.named(codes=(DAMAGED,))[0]}
+                self.no_cache()
+                self.assertEqual({backup for backup, _ in self.named(codes=(DAMAGED,))[0]}, hit)
+                self.assertLessEqual({backup for backup, _, _ in self.broken()}, hit) # small files, too
+                hits.append(hit)
+        self.assertIn({self.ids[1]}, hits)
+
     def test_others_can_be_read(self):
         """What the other index file names can be had meanwhile; a backup refuses, since it would store all again."""
         index = self.files('index')
@@ -399,6 +415,21 @@ class Indexes(Case):
             if len(broken) < 6:
                 return
         self.fail('the second backup alone must leave the first one readable')
+
+
+class Twice(Case):
+    def test_every_file_is_named(self):
+        """Two disks that share what is lost: both are named."""
+        packs = set(self.files('data'))
+        shared = noise(20, 4)
+        backup = self.backup({('web', 'vda'): shared, ('db', 'vdb'): shared})
+        pack = max(set(self.files('data')) - packs, key=os.path.getsize)
+        self.flip(os.path.relpath(pack, self.repo), 100)
+        self.json('repair', '--read-data', codes=(DAMAGED,))
+        told = self.json('verify', codes=(DAMAGED,))
+        damage, = told['damaged']
+        self.assertEqual((damage['id'], sorted(damage['vms'])), (backup, ['db', 'web']))
+        self.assertEqual(told['other_damage'], [])
 
 
 class SmallFiles(Case):

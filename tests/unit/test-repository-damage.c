@@ -194,8 +194,7 @@ test_index_flipped(void)
     g_assert_cmpuint(n, ==, 1);
     assert_has(text, "index ");
     assert_has(text, "does not have the hash that names it");
-    assert_has(text, two.first);
-    assert_has(text, two.second);
+    assert_has(text, two.second); /* it needs what either of the two index files names */
     fixture_free(two.f);
 }
 
