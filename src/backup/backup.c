@@ -99,9 +99,12 @@ choose(Backup *backup, GError **error)
     backup->history = kvss_history_new(request->repository, error);
     if (!backup->history)
         return false;
-    for (guint i = 0; i < backup->set->components->len; i++)
-        kvss_history_offer(backup->history, g_ptr_array_index(backup->set->components, i),
-                           !request->full);
+    for (guint i = 0; i < backup->set->components->len; i++) {
+        KvssComponent *component = g_ptr_array_index(backup->set->components, i);
+
+        component->is_full = request->full;
+        kvss_history_offer(backup->history, component);
+    }
     return true;
 }
 
@@ -229,7 +232,7 @@ whole_read_reason(const Backup *backup, const KvssDisk *previous)
         return "a full read was asked for";
     if (!previous)
         return "first backup of this disk";
-    return previous->tracked_by ? "the record of its changes is gone"
+    return previous->tracked_by ? "the record of its changes is gone or broken"
                                 : "its changes were not tracked";
 }
 

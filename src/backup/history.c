@@ -135,7 +135,7 @@ offer_disks(KvssHistory *history, KvssComponent *component, const KvssComponent 
 }
 
 void
-kvss_history_offer(KvssHistory *history, KvssComponent *component, bool and_past)
+kvss_history_offer(KvssHistory *history, KvssComponent *component)
 {
     guint number = history->summaries->len;
     KvssManifestVm *vm;
@@ -143,7 +143,7 @@ kvss_history_offer(KvssHistory *history, KvssComponent *component, bool and_past
     g_free(component->stamp);
     component->stamp = stamp_new(history->repository);
     g_ptr_array_set_size(component->previous, 0);
-    for (unsigned n = 0; and_past && component->disks->len > 0 && n < SETS_MAX
+    for (unsigned n = 0; component->disks->len > 0 && n < SETS_MAX
                          && next_older(history, component, &number, &vm); n++)
         offer_disks(history, component, vm->component);
 }

@@ -19,12 +19,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssHistory, kvss_history_free)
 
 /**
  * kvss_history_offer:
- * @and_past: say on which earlier backups this one can build
  *
  * Before PrepareForBackup: gives the component a stamp of its own, "kvss-REPOSITORY-RANDOM",
  * never used twice; and the disks of the last few backups whose changes are tracked.
  */
-void kvss_history_offer(KvssHistory *history, KvssComponent *component, bool and_past);
+void kvss_history_offer(KvssHistory *history, KvssComponent *component);
 
 /** The disk as the last backup that holds it describes it; NULL: none does. Borrowed. */
 const KvssDisk *kvss_history_last(KvssHistory *history, const KvssComponent *component,

@@ -61,17 +61,17 @@ redefinition(const char *name, const char *const *targets, const char *definitio
 
 bool
 kvss_domain_redefine_checkpoint(KvssDomain *domain, const char *name, const char *const *targets,
-                                GError **error)
+                                bool is_checked, GError **error)
 {
+    unsigned flags = VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
+        | (is_checked ? VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE : 0);
     g_autofree char *definition = kvss_domain_xml(domain, false, error);
     g_autofree char *xml = definition ? redefinition(name, targets, definition) : NULL;
     virDomainCheckpointPtr checkpoint;
 
     if (!xml)
         return false;
-    checkpoint = virDomainCheckpointCreateXML(kvss_domain_handle(domain), xml,
-                                              VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
-                                                  | VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE);
+    checkpoint = virDomainCheckpointCreateXML(kvss_domain_handle(domain), xml, flags);
     if (!checkpoint)
         return kvss_throw_libvirt(error, "cannot tell libvirt of checkpoint %s of %s again", name,
                                   kvss_domain_name(domain));
@@ -91,36 +91,61 @@ remove_bitmap(const char *image, const char *name)
         g_debug("bitmap %s stays in %s: %s", name, image, error->message);
 }
 
+/* True with NULL: there is none. */
 static bool
-delete_note(virDomainCheckpointPtr checkpoint, const char *name, KvssDomain *domain,
-            const char *const *images, GError **error)
+find_checkpoint(KvssDomain *domain, const char *name, virDomainCheckpointPtr *out_checkpoint,
+                GError **error)
 {
-    if (virDomainCheckpointDelete(checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) < 0)
-        return kvss_throw_libvirt(error, "cannot delete checkpoint %s of %s", name,
-                                  kvss_domain_name(domain));
-    for (; images && *images; images++)
-        remove_bitmap(*images, name);
-    return true;
+    *out_checkpoint = virDomainCheckpointLookupByName(kvss_domain_handle(domain), name, 0);
+    if (*out_checkpoint || virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_CHECKPOINT
+        || virGetLastErrorCode() == VIR_ERR_NO_SUPPORT)
+        return true;
+    return kvss_throw_libvirt(error, "cannot look for checkpoint %s of %s", name,
+                              kvss_domain_name(domain));
+}
+
+static bool
+delete_note(virDomainCheckpointPtr checkpoint, GError **error)
+{
+    if (virDomainCheckpointDelete(checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0)
+        return true;
+    return kvss_throw_libvirt(error, "cannot delete checkpoint %s",
+                              virDomainCheckpointGetName(checkpoint));
+}
+
+bool
+kvss_domain_forget_checkpoint(KvssDomain *domain, const char *name, GError **error)
+{
+    virDomainCheckpointPtr checkpoint;
+    bool ok;
+
+    if (!find_checkpoint(domain, name, &checkpoint, error))
+        return false;
+    if (!checkpoint)
+        return true;
+    ok = delete_note(checkpoint, error);
+    (void) virDomainCheckpointFree(checkpoint);
+    return ok;
 }
 
 bool
 kvss_domain_delete_checkpoint(KvssDomain *domain, const char *name, const char *const *images,
                               GError **error)
 {
-    virDomainPtr handle = kvss_domain_handle(domain);
-    virDomainCheckpointPtr checkpoint = virDomainCheckpointLookupByName(handle, name, 0);
+    virDomainCheckpointPtr checkpoint;
     bool ok;
 
-    if (!checkpoint) {
-        if (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_CHECKPOINT
-            || virGetLastErrorCode() == VIR_ERR_NO_SUPPORT)
-            return true;
-        return kvss_throw_libvirt(error, "cannot look for checkpoint %s of %s", name,
-                                  kvss_domain_name(domain));
+    if (!find_checkpoint(domain, name, &checkpoint, error))
+        return false;
+    if (!checkpoint)
+        return true;
+    ok = virDomainCheckpointDelete(checkpoint, 0) == 0;
+    if (!ok) {
+        /* A bitmap that is broken, gone, or in an image that nobody has open must not keep the note. */
+        ok = delete_note(checkpoint, error);
+        for (; ok && images && *images; images++)
+            remove_bitmap(*images, name);
     }
-    /* A bitmap that is broken or gone must not keep the note alive. */
-    ok = virDomainCheckpointDelete(checkpoint, 0) == 0
-        || delete_note(checkpoint, name, domain, images, error);
     (void) virDomainCheckpointFree(checkpoint);
     return ok;
 }

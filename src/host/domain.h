@@ -172,12 +172,21 @@ GPtrArray *kvss_domain_checkpoints(KvssDomain *domain, const char *prefix, GErro
 /**
  * kvss_domain_redefine_checkpoint:
  * @targets: the disks that have its bitmap
+ * @is_checked: QEMU is asked for the bitmaps; only of a domain that runs
  *
- * Tells libvirt of a checkpoint that it has forgotten. Only of a domain that runs, whose
- * QEMU is asked for the bitmaps. Errors: UNTRACKED where they are not there, or broken.
+ * Tells libvirt of a checkpoint that it has forgotten.
+ * Errors: UNTRACKED where the bitmaps are not there, or broken, and that is checked.
  */
 bool kvss_domain_redefine_checkpoint(KvssDomain *domain, const char *name,
-                                     const char *const *targets, GError **error)
+                                     const char *const *targets, bool is_checked, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * kvss_domain_forget_checkpoint:
+ *
+ * libvirt knows of it no longer, its bitmaps stay. Absent: success.
+ */
+bool kvss_domain_forget_checkpoint(KvssDomain *domain, const char *name, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 /**

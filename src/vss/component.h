@@ -138,6 +138,7 @@ typedef struct KvssComponent {
      */
     GPtrArray *previous;   /* KvssDisk of earlier backups, newest first: target, image, tracked_by */
     char *stamp;           /* (nullable) */
+    bool is_full;          /* the requester wants everything read all the same */
 
     bool backup_succeeded; /* SetBackupSucceeded, for the writer to read at BackupComplete */
 

@@ -12,6 +12,13 @@ def checkpoints(name):
     return virsh("checkpoint-list", "--name", name).split()
 
 
+def bitmaps(name):
+    """Of ours, in the images of a VM that runs."""
+    told = json.loads(virsh("qemu-monitor-command", name, '{"execute": "query-block"}'))["return"]
+    return sorted({bitmap["name"] for device in told for bitmap in device.get("inserted", {}).get("dirty-bitmaps", [])
+                   if bitmap.get("name", "").startswith("kvss-")})
+
+
 def disks_of(result, name):
     return {disk["target"]: disk for disk in result.vm(name)["disks"]}
 
@@ -45,17 +52,19 @@ class Running(IncrementalCase):
     def test_increments(self):
         first = self.backup("web")
         self.assertWhole(first, "web", "vda", "first backup")
-        self.assertEqual(len(checkpoints("web")), 1)
+        self.assertEqual(len(bitmaps("web")), 1)
+        self.assertEqual(checkpoints("web"), [])
         sums = {}
         for number in range(3):
             self.change(self.web, "vda", name="f%d" % number)
             sums[number] = self.web.sh("cat /mnt/vda/f* | sha256sum")
-            old = checkpoints("web")
+            old = bitmaps("web")
             result = self.backup("web")
             self.assertIncremental(result, "web", "vda")
             self.assertWhole(result, "web", "vdb", "raw")
-            self.assertEqual(len(checkpoints("web")), 1, "one of ours at rest")
-            self.assertNotEqual(checkpoints("web"), old)
+            self.assertEqual(len(bitmaps("web")), 1, "one of ours at rest")
+            self.assertNotEqual(bitmaps("web"), old)
+            self.assertEqual(checkpoints("web"), [])
             self.assertNothingLeft()
         self.assertTrue(self.web.writes())
         self.assertExit(self.kvss("verify", "--read-data"), 0)
@@ -64,7 +73,7 @@ class Running(IncrementalCase):
         self.assertOneInstant(self.web)
         self.web.start()
         self.assertEqual(self.web.sh("cat /mnt/vda/f* | sha256sum"), sums[2])
-        self.assertEqual(checkpoints("web"), [])
+        self.assertEqual(bitmaps("web"), [])
         again = self.backup("web")
         self.assertFalse(disks_of(again, "web")["vda"]["incremental"])
 
@@ -92,7 +101,8 @@ class Lost(IncrementalCase):
 
     def next_is_incremental(self):
         self.assertIncremental(self.backup("web"), "web", "vda")
-        self.assertEqual(len(checkpoints("web")), 1)
+        self.assertEqual(len(bitmaps("web")), 1)
+        self.assertEqual(checkpoints("web"), [])
         self.assertNothingLeft()
 
     def start_again(self):
@@ -105,7 +115,7 @@ class Lost(IncrementalCase):
         self.web.disconnect()
         wait_until("off", lambda: self.web.state() == "shut off", 30)
         self.start_again()
-        self.next_is_whole("not known")
+        self.next_is_whole("broken")
 
     def test_shut_down(self):
         self.web.shutdown()
@@ -120,14 +130,17 @@ class Lost(IncrementalCase):
 
     def test_undefined_and_defined(self):
         self.web.shutdown()
-        self.web.undefine()
+        virsh("undefine", "web")        # nothing in its way
         self.web.define()
-        self.assertEqual(checkpoints("web"), [])
         self.start_again()
         self.next_is_incremental()
 
-    def test_checkpoint_deleted(self):
-        virsh("checkpoint-delete", "web", checkpoints("web")[0])
+    def test_bitmap_removed(self):
+        self.web.shutdown()
+        path = self.web.disk("vda").path
+        for bitmap in json.loads(run("qemu-img", "info", "--output=json", path))["format-specific"]["data"]["bitmaps"]:
+            run("qemu-img", "bitmap", "--remove", path, bitmap["name"])
+        self.start_again()
         self.next_is_whole("gone")
 
     def test_copied_image(self):
@@ -144,8 +157,8 @@ class Lost(IncrementalCase):
         virsh("checkpoint-create", "web", file.name)
         self.addCleanup(virsh, "checkpoint-delete", "web", "theirs", check=False)
         self.assertIncremental(self.backup("web"), "web", "vda")
-        self.assertIn("theirs", checkpoints("web"))
-        self.assertEqual(len(checkpoints("web")), 2)
+        self.assertEqual(checkpoints("web"), ["theirs"])
+        self.assertEqual(len(bitmaps("web")), 1)
 
     def test_full(self):
         self.assertWhole(self.backup("web", "--full"), "web", "vda", "asked for")
@@ -155,42 +168,35 @@ class Lost(IncrementalCase):
         other = Kvss(self.lab, self.lab.path("other"))
         other.init()
         self.assertExit(other("backup", "web"), 0)
-        self.assertEqual(len(checkpoints("web")), 2)
+        self.assertEqual(len(bitmaps("web")), 2)
         self.change(self.web, "vda", name="two")
         self.assertIncremental(self.backup("web"), "web", "vda")
         result = other("backup", "web")
         self.assertExit(result, 0)
         self.assertIncremental(result, "web", "vda")
-        self.assertEqual(len(checkpoints("web")), 2)
-        self.web.shutdown()
-        self.web.undefine()
-        self.web.define()
-        self.start_again()
-        self.next_after_undefine(other)
-        ours = {d["tracked_by"] for d in self.manifest()["vms"][0]["disks"]}
-        for name in set(checkpoints("web")) - ours:
-            virsh("checkpoint-delete", "web", name)
+        self.assertEqual(len(bitmaps("web")), 2)
+        virsh("qemu-monitor-command", "web", json.dumps({
+            "execute": "block-dirty-bitmap-remove",
+            "arguments": {"node": self.node("vda"), "name": (set(bitmaps("web")) - self.tracked()).pop()}}))
 
-    def next_after_undefine(self, other):
-        """Each repository's checkpoint is told again by its own next backup."""
-        self.assertIncremental(self.backup("web"), "web", "vda")
-        self.assertEqual(len(checkpoints("web")), 1)
-        self.assertIncremental(other("backup", "web"), "web", "vda")
-        self.assertEqual(len(checkpoints("web")), 2)
+    @staticmethod
+    def node(target):
+        told = json.loads(virsh("qemu-monitor-command", "web", '{"execute": "query-block"}'))["return"]
+        return next(device["inserted"]["node-name"] for device in told if device.get("inserted"))
 
-    def manifest(self):
-        return json.loads(self.kvss.restic("dump", "latest", "/set.json"))
+    def tracked(self):
+        """By what the last backup says that its changes are tracked."""
+        return {d["tracked_by"] for d in json.loads(self.kvss.restic("dump", "latest", "/set.json"))["vms"][0]["disks"]}
 
     def test_killed(self):
         """A backup that came to nothing leaves what there was."""
-        old = checkpoints("web")
+        old = bitmaps("web")
         running = self.kvss.start("backup", "web", env={"KVSS_TEST_STALL": "copy:60"})
         wait_until("the copy", lambda: "standing still at 'copy'" in running.result().stderr, 60)
-        self.assertEqual(len(checkpoints("web")), 2)
         running.signal(signal.SIGKILL)
         running.process.wait()
         self.assertExit(self.kvss("doctor"), 0)
-        self.assertEqual(checkpoints("web"), old)
+        self.assertEqual(bitmaps("web"), old)
         self.next_is_incremental()
 
 

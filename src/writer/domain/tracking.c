@@ -4,6 +4,10 @@
  * A bitmap is believed only if everything fits: the checkpoint is there and has the
  * random name that the earlier backup noted, and the image is the very file that it
  * saw. Whatever is in doubt is read whole: that costs reads and nothing else.
+ *
+ * libvirt knows of the checkpoints while a backup goes on. At rest only the bitmaps
+ * are there: a VM with checkpoints is not undefined without being told so, and its
+ * owner did not ask for any.
  */
 #include "host/image.h"
 #include "writer/domain/vm.h"
@@ -16,31 +20,32 @@ has_stamp(const KvssVm *vm, const char *stamp)
     return g_ptr_array_find_with_equal_func(vm->stamps, stamp, g_str_equal, NULL);
 }
 
-static char **
+/* Several backups may have the same: those of a VM that was off. */
+static GPtrArray *
 targets_tracked_by(const KvssVm *vm, const char *stamp)
 {
-    g_autoptr(GStrvBuilder) targets = g_strv_builder_new();
+    GPtrArray *targets = g_ptr_array_new();
 
     for (guint i = 0; i < vm->component->previous->len; i++) {
         const KvssDisk *previous = g_ptr_array_index(vm->component->previous, i);
 
-        if (g_str_equal(previous->tracked_by, stamp))
-            g_strv_builder_add(targets, previous->target);
+        if (g_str_equal(previous->tracked_by, stamp)
+            && !g_ptr_array_find_with_equal_func(targets, previous->target, g_str_equal, NULL))
+            g_ptr_array_add(targets, previous->target);
     }
-    return g_strv_builder_end(targets);
+    g_ptr_array_add(targets, NULL);
+    return targets;
 }
 
-/*
- * A VM that was undefined and defined again, or came from another host, has its bitmaps
- * and no note of them in libvirt: it is told, if they are there and good.
- */
+/* @is_checked: QEMU looks whether the bitmaps are there and good. */
 static bool
-tell_again(KvssVm *vm, const char *stamp)
+tell_again(KvssVm *vm, const char *stamp, bool is_checked)
 {
-    g_auto(GStrv) targets = targets_tracked_by(vm, stamp);
+    g_autoptr(GPtrArray) targets = targets_tracked_by(vm, stamp);
     g_autoptr(GError) error = NULL;
 
-    if (kvss_domain_redefine_checkpoint(vm->domain, stamp, (const char *const *) targets, &error)) {
+    if (kvss_domain_redefine_checkpoint(vm->domain, stamp, (const char *const *) targets->pdata,
+                                        is_checked, &error)) {
         g_ptr_array_add(vm->stamps, g_strdup(stamp));
         return true;
     }
@@ -65,7 +70,7 @@ kvss_vm_find_stamps(KvssVm *vm, GError **error)
         if (has_stamp(vm, previous_stamp(vm, i)))
             return true;
     for (guint i = 0; i < vm->component->previous->len; i++)
-        if (tell_again(vm, previous_stamp(vm, i)))
+        if (tell_again(vm, previous_stamp(vm, i), true))
             return true;
     return true;
 }
@@ -95,7 +100,7 @@ doubt_about(const KvssDisk *disk, const KvssDisk *previous, bool is_offered, boo
         return g_strdup_printf("a %s image%s keeps no record of its changes", disk->format,
                                g_strcmp0(disk->format, "qcow2") == 0 ? " of the old version" : "");
     if (!previous)
-        return is_offered ? g_strdup("the record of its changes is gone") : NULL;
+        return is_offered ? g_strdup("the record of its changes is gone or broken") : NULL;
     if (!disk->image || g_strcmp0(disk->image, previous->image) != 0)
         return g_strdup("its image is another file than at the last backup");
     return NULL;
@@ -111,8 +116,9 @@ kvss_vm_plan_tracking(KvssVm *vm, KvssDisk *disk, bool can_track)
     disk->image = disk->path ? kvss_image_identity(disk->path) : NULL;
     g_clear_pointer(&disk->since, g_free);
     g_free(disk->reason);
-    disk->reason = doubt_about(disk, previous, is_offered, can_track);
-    if (previous && !disk->reason)
+    disk->reason = vm->component->is_full ? NULL
+                                          : doubt_about(disk, previous, is_offered, can_track);
+    if (previous && !disk->reason && !vm->component->is_full)
         disk->since = g_strdup(previous->tracked_by);
     kvss_set_string(&disk->tracked_by, can_track ? vm->component->stamp : NULL);
 }
@@ -155,6 +161,10 @@ delete_older(KvssVm *vm)
 
     if (!*images)
         return; /* no new one came about: the older ones still serve */
+    /* A bitmap that is broken can be taken out only by what libvirt knows of. */
+    for (guint i = 0; i < vm->component->previous->len; i++)
+        if (!has_stamp(vm, previous_stamp(vm, i)))
+            (void) tell_again(vm, previous_stamp(vm, i), false);
     for (guint i = 0; i < vm->stamps->len; i++) {
         const char *stamp = g_ptr_array_index(vm->stamps, i);
         g_autoptr(GError) error = NULL;
@@ -175,4 +185,17 @@ kvss_vm_keep_tracking(KvssVm *vm)
     kvss_run_act_end(vm->run, vm->component->track_act);
     vm->component->track_act = 0;
     delete_older(vm);
+    g_ptr_array_add(vm->stamps, g_strdup(vm->component->stamp));
+}
+
+void
+kvss_vm_forget_stamps(KvssVm *vm)
+{
+    for (guint i = 0; vm->stamps && i < vm->stamps->len; i++) {
+        g_autoptr(GError) error = NULL;
+
+        if (!kvss_domain_forget_checkpoint(vm->domain, g_ptr_array_index(vm->stamps, i), &error))
+            g_debug("%s: %s", vm->component->display_name, error->message);
+    }
+    g_clear_pointer(&vm->stamps, g_ptr_array_unref);
 }

@@ -434,6 +434,13 @@ release_all(VmWriter *self)
         kvss_vm_release(g_ptr_array_index(self->vms, i));
 }
 
+static void
+forget_stamps(VmWriter *self)
+{
+    for (guint i = 0; i < self->vms->len; i++)
+        kvss_vm_forget_stamps(g_ptr_array_index(self->vms, i));
+}
+
 static bool
 vm_writer_backup_complete(KvssWriter *writer, KvssSnapshotSet *set, GError **error)
 {
@@ -442,6 +449,7 @@ vm_writer_backup_complete(KvssWriter *writer, KvssSnapshotSet *set, GError **err
     release_all(self);
     for (guint i = 0; i < self->vms->len; i++)
         kvss_vm_keep_tracking(g_ptr_array_index(self->vms, i));
+    forget_stamps(self);
     return true;
 }
 
@@ -467,6 +475,7 @@ vm_writer_abort(KvssWriter *writer, KvssSnapshotSet *set)
     if (set->run && !kvss_run_undo(set->run, &error))
         g_warning("%s; the guardian process goes on trying, and 'kvss doctor' tells",
                   error->message);
+    forget_stamps((VmWriter *) writer);
 }
 
 static void

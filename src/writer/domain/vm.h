@@ -96,8 +96,10 @@ bool kvss_vm_find_stamps(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void kvss_vm_plan_tracking(KvssVm *vm, KvssDisk *disk, bool can_track);
 /** Journals the checkpoint that comes with the cut. */
 bool kvss_vm_begin_tracking(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/** The backup stands: its checkpoint stays, those of earlier ones in this repository go. */
+/** The backup stands: its bitmaps stay, those of earlier ones in this repository go. */
 void kvss_vm_keep_tracking(KvssVm *vm);
+/** libvirt forgets the checkpoints that it was told of; the bitmaps stay. */
+void kvss_vm_forget_stamps(KvssVm *vm);
 
 /* capture.c */
 bool kvss_vm_capture_definition(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
