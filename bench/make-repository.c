@@ -12,9 +12,10 @@
  */
 #include "base/fd.h"
 #include "catalogue/catalogue.h"
+#include "repository/file/document.h"
+#include "repository/file/pack.h"
 #include "repository/repository-private.h"
-#include "repository/pack.h"
-#include "repository/upload.h"
+#include "repository/upload/upload.h"
 
 #include <errno.h>
 #include <fcntl.h>

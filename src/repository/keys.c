@@ -6,7 +6,8 @@
  * of two who do so at once (which the exclusive lock prevents) none may remove the
  * other's.
  */
-#include "repository/key.h"
+#include "repository/file/document.h"
+#include "repository/file/key.h"
 #include "repository/repository-private.h"
 
 #include <string.h>

@@ -1,11 +1,12 @@
 /*
  * repository.c - create, open, close
  */
-#include "repository/json.h"
-#include "repository/lock-note.h"
-#include "repository/polynomial.h"
+#include "repository/file/document.h"
+#include "repository/format/json.h"
+#include "repository/format/polynomial.h"
+#include "repository/format/snapshot.h"
+#include "repository/lock/lock-note.h"
 #include "repository/repository-private.h"
-#include "repository/snapshot.h"
 
 #include <string.h>
 

@@ -4,8 +4,8 @@
  * The copy loop with the disk as its source, and a sink that keeps nothing: it hashes what
  * comes, in several threads, and marks what is not the stored chunk.
  */
+#include "repository/read/stored-file.h"
 #include "restore/compare.h"
-#include "repository/stored-file.h"
 #include "stream/sink.h"
 
 /* Larger chunks would make the copy's windows as large. */

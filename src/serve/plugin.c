@@ -9,7 +9,7 @@
 
 #include "base/fd.h"
 #include "base/secret.h"
-#include "repository/stored-file.h"
+#include "repository/read/stored-file.h"
 #include "serve/cache.h"
 #include "serve/exports.h"
 #include "serve/report.h"

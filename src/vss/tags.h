@@ -7,7 +7,7 @@
  * between tags, and no encoding but UTF-8. There is no recursion and no tree: what
  * is held is the tag at hand and the names above it.
  *
- * As in repository/json.h the error is sticky: once something is wrong every
+ * As in repository/format/json.h the error is sticky: once something is wrong every
  * function returns "nothing more", and the caller asks once, at the end:
  *
  *     kvss_tags_init(&tags, text, max_length);

@@ -16,8 +16,8 @@
  * KVSS_STATE_DIR; KVSS_TEST_TIME is a backup's time, RFC 3339. A failure prints "CODE: message" and exits 1.
  */
 #include "repository/backend/backend.h"
+#include "repository/format/timestamp.h"
 #include "repository/repository.h"
-#include "repository/timestamp.h"
 #include "stream/copy.h"
 #include "stream/sink.h"
 #include "stream/source.h"

@@ -2,8 +2,8 @@
  * test-index-build.c - the same table comes out however it was made: in one run or in many, at
  * once or on top of an older one
  */
-#include "repository/index-build.h"
-#include "repository/id.h"
+#include "repository/format/id.h"
+#include "repository/index/index-build.h"
 
 #include <glib/gstdio.h>
 #include <string.h>

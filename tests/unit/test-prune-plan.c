@@ -1,7 +1,7 @@
 /*
  * test-prune-plan.c - what becomes of each pack, by numbers alone
  */
-#include "repository/prune.h"
+#include "repository/prune/prune.h"
 
 /* Header and seal of a pack with one blob. */
 #define EXTRA 73

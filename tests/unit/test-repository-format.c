@@ -2,15 +2,15 @@
  * test-repository-format.c - seals, keys, packs, index files, trees: each against restic's own
  */
 #include "repository-fixture.h"
-#include "repository/codec.h"
-#include "repository/id.h"
-#include "repository/index.h"
-#include "repository/json.h"
-#include "repository/key.h"
-#include "repository/pack.h"
-#include "repository/polynomial.h"
-#include "repository/timestamp.h"
-#include "repository/tree.h"
+#include "repository/file/key.h"
+#include "repository/file/pack.h"
+#include "repository/format/codec.h"
+#include "repository/format/id.h"
+#include "repository/format/json.h"
+#include "repository/format/polynomial.h"
+#include "repository/format/timestamp.h"
+#include "repository/format/tree.h"
+#include "repository/index/index.h"
 
 #include <string.h>
 

@@ -2,9 +2,10 @@
  * test-repository-locks.c - beside others: who may, who must wait, what a dead process left
  */
 #include "repository-fixture.h"
-#include "repository/key.h"
+#include "repository/file/document.h"
+#include "repository/file/key.h"
+#include "repository/format/timestamp.h"
 #include "repository/repository-private.h"
-#include "repository/timestamp.h"
 
 #include <signal.h>
 #include <string.h>

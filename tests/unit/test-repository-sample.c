@@ -2,7 +2,7 @@
  * test-repository-sample.c - a sample is drawn fairly, the same again for the same seed, and read
  */
 #include "repository-fixture.h"
-#include "repository/verify.h"
+#include "repository/verify/verify.h"
 
 #include <sys/stat.h>
 

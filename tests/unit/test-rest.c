@@ -2,7 +2,7 @@
  * test-rest.c - what a REST server sends, and what a location shows of itself
  */
 #include "repository/backend/backend.h"
-#include "repository/id.h"
+#include "repository/format/id.h"
 
 #include <string.h>
 

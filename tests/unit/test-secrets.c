@@ -6,7 +6,7 @@
  */
 #include "base/secret.h"
 #include "repository-fixture.h"
-#include "repository/key.h"
+#include "repository/file/key.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -10,7 +10,7 @@
  */
 #include "base/fd.h"
 #include "repository/backend/backend.h"
-#include "repository/id.h"
+#include "repository/format/id.h"
 
 #include <dirent.h>
 #include <errno.h>

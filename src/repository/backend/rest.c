@@ -14,8 +14,8 @@
  */
 #include "base/secret.h"
 #include "repository/backend/remote.h"
-#include "repository/id.h"
-#include "repository/json.h"
+#include "repository/format/id.h"
+#include "repository/format/json.h"
 
 #include <string.h>
 

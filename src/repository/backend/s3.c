@@ -15,7 +15,7 @@
 #include "repository/backend/s3-listing.h"
 #include "repository/backend/s3-server.h"
 #include "repository/backend/s3-sign.h"
-#include "repository/id.h"
+#include "repository/format/id.h"
 
 #include <string.h>
 
