@@ -19,6 +19,7 @@
 #include "guardian/run.h"
 #include "host/connection.h"
 #include "stream/copy.h"
+#include "stream/pace.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 #include "writer/writer.h"
@@ -35,6 +36,7 @@ typedef struct {
     KvssUpload *upload; /* (nullable) */
     KvssManifest *manifest;
     KvssHistory *history;
+    KvssPace *pace;     /* (nullable) no limit */
     gint64 start_us;     /* monotonic */
 
     KvssBackupStatus status; /* what is told next */
@@ -271,7 +273,8 @@ copy_disk(Backup *backup, const KvssManifestVm *vm, KvssDisk *disk, GError **err
     const KvssDisk *previous = kvss_history_last(backup->history, vm->component, disk);
     g_autoptr(KvssSink) sink = NULL;
     g_autoptr(KvssSource)
-        source = kvss_coordinator_open(backup->coordinator, vm->component, disk, error);
+        source = kvss_paced_source_new(
+            kvss_coordinator_open(backup->coordinator, vm->component, disk, error), backup->pace);
     KvssUploadStats stored = { 0 };
     KvssCopyStats copied = { 0 };
 
@@ -325,7 +328,7 @@ static bool
 copy_path(Backup *backup, const KvssFile *file, const char *path, uint64_t *out_size,
           GError **error)
 {
-    g_autoptr(KvssCarried) carried = kvss_carried_open(file, error);
+    g_autoptr(KvssCarried) carried = kvss_carried_open(file, backup->pace, error);
     g_autoptr(GBytes) bytes = NULL;
 
     if (!carried || !kvss_carried_read_if_small(carried, &bytes, error))
@@ -450,6 +453,8 @@ copy_all(Backup *backup, GError **error)
     backup->upload = kvss_upload_new(backup->request->repository, error);
     if (!backup->upload)
         return false;
+    if (backup->request->limit > 0)
+        backup->pace = kvss_pace_new(backup->request->limit, backup->request->cancellable);
     backup->status.total = total_size(backup->set);
     tell_step(backup, "Copy");
     kvss_test_point("copy");
@@ -616,6 +621,7 @@ backup_clear(Backup *backup)
     g_clear_pointer(&backup->upload, kvss_upload_free);
     g_clear_pointer(&backup->history, kvss_history_free);
     g_clear_pointer(&backup->manifest, kvss_manifest_free);
+    g_clear_pointer(&backup->pace, kvss_pace_free);
 }
 
 bool

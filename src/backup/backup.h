@@ -51,6 +51,8 @@ typedef struct {
     bool same_instant;
     KvssBackupType backup_type;   /* 0: COPY, which lets writers change nothing of their own */
 
+    uint64_t limit;               /* bytes a second that are read at most, of all disks and files; 0: no limit */
+
     KvssBackupProgress progress;  /* (nullable) */
     gpointer progress_data;
     GCancellable *cancellable;    /* (nullable) */

@@ -68,15 +68,17 @@ open_identified(KvssCarried *carried, GError **error)
 }
 
 KvssCarried *
-kvss_carried_open(const KvssFile *file, GError **error)
+kvss_carried_open(const KvssFile *file, KvssPace *pace, GError **error)
 {
     g_autoptr(KvssCarried) carried = g_new0(KvssCarried, 1);
 
     carried->file = file;
     carried->fd = -1;
-    if (file->is_identified)
-        return open_identified(carried, error) ? g_steal_pointer(&carried) : NULL;
-    carried->source = kvss_source_new_file(file->path, error);
+    if (!file->is_identified)
+        carried->source = kvss_source_new_file(file->path, error);
+    else if (!open_identified(carried, error))
+        return NULL;
+    carried->source = kvss_paced_source_new(carried->source, pace);
     return carried->source ? g_steal_pointer(&carried) : NULL;
 }
 

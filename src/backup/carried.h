@@ -7,12 +7,13 @@
  */
 #pragma once
 
-#include "stream/source.h"
+#include "stream/pace.h"
 #include "vss/component.h"
 
 typedef struct KvssCarried KvssCarried;
 
-KvssCarried *kvss_carried_open(const KvssFile *file, GError **error);
+/** @pace: (nullable) (borrowed) kept by every read. */
+KvssCarried *kvss_carried_open(const KvssFile *file, KvssPace *pace, GError **error);
 void kvss_carried_free(KvssCarried *carried);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssCarried, kvss_carried_free)
 

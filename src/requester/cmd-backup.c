@@ -248,11 +248,15 @@ kvss_cmd_backup(KvssRequester *requester, GError **error)
         .exclude = kvss_options_list(options->exclude),
         .tags = kvss_options_list(options->tag),
         .full = options->full,
+        .limit = requester->config->limit,
         .same_instant = options->same_instant,
         .backup_type = g_strcmp0(options->type, "full") == 0 ? KVSS_BT_FULL : KVSS_BT_COPY,
         .cancellable = requester->cancellable,
     };
 
+    if (options->limit
+        && !kvss_options_parse_rate("--limit", options->limit, &request.limit, error))
+        return -1;
     if (!check_usage(requester, error) || !kvss_requester_check_local(requester, error) ||
         !kvss_requester_recover(requester, true, error))
         return -1;

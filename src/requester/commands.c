@@ -37,6 +37,7 @@ static const KvssOption backup_options[] = {
     { "same-instant", 0, FLAG(same_instant), NULL, "freeze or stop all before the first cut" },
     { "strict-conditions", 0, FLAG(strict_conditions), NULL, "C4 fails on any stacking" },
     { "full", 0, FLAG(full), NULL, "read every disk whole" },
+    { "limit", 0, TEXT(limit), "MIB", "read no more than that many MiB a second; 0: no limit" },
     { "type", 0, TEXT(type), "TYPE", "what writers may do to their logs: copy, full" },
     { "tag", 0, LIST(tag), "T", "tag the backup" },
     { 0 },

@@ -72,6 +72,15 @@ set_freeze_limit(const char *value, KvssConfig *config, GError **error)
     return true;
 }
 
+static bool
+set_limit(const char *value, KvssConfig *config, GError **error)
+{
+    g_autoptr(GError) trouble = NULL;
+
+    return kvss_options_parse_rate("limit", value, &config->limit, &trouble)
+        || throw_config(error, "%s", trouble->message);
+}
+
 /* Every key there is. @check may refuse, or put the value elsewhere than in the field. */
 static const struct {
     const char *name;
@@ -85,6 +94,7 @@ static const struct {
     { "scratch-dir", G_STRUCT_OFFSET(KvssConfig, scratch_dir), NULL },
     { "writers-dir", G_STRUCT_OFFSET(KvssConfig, writers_dir), check_absolute },
     { "freeze-limit", SIZE_MAX, set_freeze_limit },
+    { "limit", SIZE_MAX, set_limit },
 };
 
 static bool

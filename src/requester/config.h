@@ -17,6 +17,7 @@ typedef struct {
     char *snapshot_dir, *scratch_dir; /* (nullable) */
     char *writers_dir;                /* (nullable) named; NULL: the default place, if it is there */
     unsigned freeze_limit_ms;         /* 0: the default */
+    uint64_t limit;                   /* bytes a second that a backup reads at most; 0: no limit */
     KvssPolicy *retention;            /* what forget keeps when no option says */
     KvssLimits limits;                /* the table's, but for what the file says */
     char *state_dir, *cache_dir;

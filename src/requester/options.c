@@ -80,6 +80,7 @@ kvss_options_free(KvssOptions *options)
     g_free(options->repository);
     g_free(options->password_file);
     g_free(options->retry_lock);
+    g_free(options->limit);
     g_free(options->provider);
     g_free(options->snapshot_dir);
     g_free(options->type);
@@ -426,6 +427,21 @@ kvss_options_parse_size(const char *text, uint64_t *out_bytes, GError **error)
 }
 
 /* By digits and one point alone: no sign, no exponent, no locale. */
+/* What nobody means: a terabyte a second. */
+#define RATE_MAX_MIB (1024u * 1024)
+
+bool
+kvss_options_parse_rate(const char *name, const char *text, uint64_t *out_bytes, GError **error)
+{
+    guint64 mib;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, RATE_MAX_MIB, &mib, NULL))
+        return wrong(error, "%s is '%s', not a whole number of MiB/s up to %u (0: no limit)", name,
+                     text, RATE_MAX_MIB);
+    *out_bytes = mib << 20;
+    return true;
+}
+
 bool
 kvss_options_parse_percent(const char *text, double *out_percent, GError **error)
 {

@@ -34,6 +34,7 @@ typedef struct {
     bool all, same_instant, strict_conditions, full;
     bool start, yes, keep_old, in_place, no_rollback, dry_run, read_data, allow_host_access;
     bool documents, prune, allow_remove_all;
+    char *limit;
     char *provider, *snapshot_dir, *type, *to, *as, *format, *socket, *sample, *seed;
     char *keep_last, *keep_hourly, *keep_daily, *keep_weekly, *keep_monthly, *keep_yearly;
     char *keep_within, *group_by, *max_unused, *max_repack;
@@ -101,6 +102,10 @@ bool kvss_options_parse_wait(const char *text, uint64_t *out_ms, GError **error)
 /** "512", "100M", "2G", "1T", in steps of 1024. */
 bool kvss_options_parse_size(const char *text, uint64_t *out_bytes, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/** MiB a second, "20": in bytes, 0 for none. @name: of the option, or the key, for messages. */
+bool kvss_options_parse_rate(const char *name, const char *text, uint64_t *out_bytes,
+                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** "5%", "0.5%", up to "100%". */
 bool kvss_options_parse_percent(const char *text, double *out_percent, GError **error)

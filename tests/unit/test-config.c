@@ -60,13 +60,14 @@ test_file(void)
 
     clear_environment();
     config = load_well("[defaults]\nrepository = /srv/backup \nmethod=saved-state\n"
-                       "snapshot-dir=/a\nscratch-dir=/b\nwriters-dir=/c\nfreeze-limit=30\n# a remark\n");
+                       "snapshot-dir=/a\nscratch-dir=/b\nwriters-dir=/c\nfreeze-limit=30\nlimit=20\n# a remark\n");
     g_assert_cmpstr(config->repository, ==, "/srv/backup");
     g_assert_cmpstr(config->method, ==, "saved-state");
     g_assert_cmpstr(config->snapshot_dir, ==, "/a");
     g_assert_cmpstr(config->scratch_dir, ==, "/b");
     g_assert_cmpstr(config->writers_dir, ==, "/c");
     g_assert_cmpuint(config->freeze_limit_ms, ==, 30000);
+    g_assert_cmpuint(config->limit, ==, 20 << 20);
     g_assert_cmpstr(config->state_dir, ==, "/var/lib/kvss");
 }
 
@@ -101,6 +102,8 @@ test_wrong_file(void)
         { "[defaults]\nmethod=web=saved-state\n", "*method names a VM*" },
         { "[defaults]\nwriters-dir=writers\n", "*'writers' is no absolute path*" },
         { "[defaults]\nfreeze-limit=0\n", "*freeze-limit is '0'*" },
+        { "[defaults]\nlimit=-1\n", "*limit is '-1'*MiB/s*" },
+        { "[defaults]\nlimit=2M\n", "*limit is '2M'*" },
         { "[defaults]\nfreeze-limit=10s\n", "*freeze-limit is '10s'*" },
         { "[defaults]\nrepository=\n", "*repository is empty" },
         { "nonsense", "*kvss.conf*" },

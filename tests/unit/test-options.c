@@ -289,11 +289,31 @@ test_percent(void)
     }
 }
 
+static void
+test_rate(void)
+{
+    static const char *const wrong[] = { "", "-1", "+1", "1.5", "2M", "1048577", " 1", "0x10" };
+    uint64_t rate;
+
+    g_assert_true(kvss_options_parse_rate("--limit", "0", &rate, NULL));
+    g_assert_cmpuint(rate, ==, 0);
+    g_assert_true(kvss_options_parse_rate("--limit", "1048576", &rate, NULL));
+    g_assert_cmpuint(rate, ==, G_GUINT64_CONSTANT(1) << 40);
+    for (guint i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_false(kvss_options_parse_rate("--limit", wrong[i], &rate, &error));
+        g_assert_error(error, KVSS_USAGE_ERROR, KVSS_USAGE_ERROR_WRONG);
+        g_assert_nonnull(strstr(error->message, "--limit is"));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/options/values", test_values);
+    g_test_add_func("/options/rate", test_rate);
     g_test_add_func("/options/global-anywhere", test_global_anywhere);
     g_test_add_func("/options/lists", test_lists);
     g_test_add_func("/options/wrong", test_wrong);

@@ -2,6 +2,7 @@
  * test-stream.c - the copy loop over sources and sinks that are serial, parallel, sparse or broken
  */
 #include "stream/copy.h"
+#include "stream/pace.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 
@@ -112,6 +113,18 @@ fake_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
 }
 
 static bool
+fake_forget(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
+{
+    return true;
+}
+
+static bool
+fake_forget_zero(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
+{
+    return true;
+}
+
+static bool
 fake_finish(KvssSink *sink, GError **error)
 {
     ((FakeSink *) sink)->is_finished = true;
@@ -130,6 +143,7 @@ fake_keep(KvssSink *sink, uint64_t offset, uint64_t length, GError **error)
     return true;
 }
 
+static const KvssSinkOps fake_no_sink_ops = { fake_forget, fake_forget_zero, fake_finish, NULL, NULL };
 static const KvssSinkOps fake_sink_ops = { fake_write, fake_zero, fake_finish, NULL, fake_keep };
 
 typedef struct {
@@ -376,6 +390,98 @@ test_progress(void)
     pair_free(pair);
 }
 
+/** A source that looks whether it is read too fast. */
+typedef struct {
+    KvssSource source;
+    uint64_t rate, bytes_read; /* of all that share the pace: guarded by the lock */
+    size_t longest_read;
+    gint64 start_us;
+    GMutex lock;
+} Watched;
+
+static bool
+watched_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out, GError **error)
+{
+    bool in_hole = offset >= 3 * MIB; /* up to the end */
+    KvssExtent extent = { offset, in_hole ? length : MIN(length, 3 * MIB - offset), in_hole };
+
+    g_array_append_val(out, extent);
+    return true;
+}
+
+/* However slow the machine is: by now no more was read than the rate allows. */
+static bool
+watched_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GError **error)
+{
+    Watched *self = (Watched *) source;
+    gint64 elapsed_us;
+
+    memset(buffer, 7, length);
+    g_mutex_lock(&self->lock);
+    elapsed_us = g_get_monotonic_time() - self->start_us;
+    self->bytes_read += length;
+    self->longest_read = MAX(self->longest_read, length);
+    g_assert_cmpuint(self->bytes_read, <=,
+                     self->rate * (uint64_t) (elapsed_us + 1) / G_USEC_PER_SEC);
+    g_mutex_unlock(&self->lock);
+    return true;
+}
+
+static const KvssSourceOps watched_ops = { watched_extents, watched_read, fake_free };
+
+/* Two sources of a run, one after the other, by one pace: holes of a terabyte cost nothing. */
+static void
+test_pace(void)
+{
+    Watched watched = { .rate = 24 * MIB, .start_us = g_get_monotonic_time() };
+    KvssPace *pace = kvss_pace_new(watched.rate, NULL);
+
+    watched.source.ops = &watched_ops;
+    watched.source.size = G_GUINT64_CONSTANT(1) << 40;
+    watched.source.is_parallel = true;
+    for (guint i = 0; i < 2; i++) {
+        g_autoptr(KvssSource) source = kvss_paced_source_new(&watched.source, pace);
+        FakeSink sink = { .sink = { .ops = &fake_no_sink_ops, .size = source->size,
+                                    .block = MIB, .is_parallel = true } };
+        KvssCopyStats stats;
+        g_autoptr(GError) error = NULL;
+
+        g_assert_true(kvss_copy(source, &sink.sink, NULL, NULL, NULL, &stats, &error));
+        g_assert_no_error(error);
+        g_assert_cmpuint(stats.bytes_read, ==, 3 * MIB);
+        g_assert_cmpuint(watched.bytes_read, ==, (i + 1) * 3 * MIB);
+    }
+    g_assert_cmpuint(watched.longest_read, <=, 256 * 1024);
+    kvss_pace_free(pace);
+}
+
+static gpointer
+cancel_soon(gpointer cancellable)
+{
+    g_usleep(20 * 1000);
+    g_cancellable_cancel(cancellable);
+    return NULL;
+}
+
+/* Without a limit there is no wrapper; a wait of half a year ends when it is told to. */
+static void
+test_pace_ends(void)
+{
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    KvssPace *pace = kvss_pace_new(1, cancellable);
+    GThread *thread = g_thread_new("cancel", cancel_soon, cancellable);
+    g_autoptr(GError) error = NULL;
+    Watched plain = { .rate = 1 };
+
+    g_assert_true(kvss_paced_source_new(&plain.source, NULL) == &plain.source);
+    g_assert_null(kvss_paced_source_new(NULL, pace));
+    g_assert_false(kvss_pace_wait(pace, 16 * MIB, &error));
+    g_assert_error(error, KVSS_IO_ERROR, KVSS_IO_ERROR_CANCELLED);
+    g_thread_join(thread);
+    kvss_pace_free(pace);
+    kvss_pace_free(NULL);
+}
+
 /* A map of extents with a gap, or beyond what was asked, is not believed. */
 static bool
 lying_extents(KvssSource *source, uint64_t offset, uint64_t length, GArray *out, GError **error)
@@ -526,6 +632,8 @@ main(int argc, char **argv)
     g_test_add_func("/stream/all-kept", test_all_kept);
     g_test_add_func("/stream/failures", test_failures);
     g_test_add_func("/stream/progress", test_progress);
+    g_test_add_func("/stream/pace", test_pace);
+    g_test_add_func("/stream/pace-ends", test_pace_ends);
     g_test_add_func("/stream/lying-extents", test_lying_extents);
     g_test_add_func("/stream/file-source", test_file_source);
     g_test_add_func("/stream/data-bytes", test_data_bytes);
