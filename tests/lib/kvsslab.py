@@ -584,6 +584,11 @@ class Running:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err, env=env,
                                         cwd=cwd)
 
+    def interrupt(self, number=signal.SIGINT):
+        """Ctrl-C, for a run that stands still; returns when it has noticed, as it would soon be done otherwise."""
+        os.kill(self.process.pid, number)
+        wait_until("interrupted", lambda: "interrupted: " in self.result().stderr, 180)
+
     def signal(self, number):
         os.kill(self.process.pid, number)
 

@@ -154,7 +154,7 @@ class Export(LabCase):
     def test_interrupted(self):
         for name in ("disk.raw", "disk.vhdx"):
             running = self.stopped("%s/%s" % (self.folder, name))
-            running.signal(signal.SIGINT)
+            running.interrupt()
             running.let_go()
             self.assertFailed(running.wait(), 130)
             self.assertEqual(self.names(), [])

@@ -67,7 +67,7 @@ class Killed(GuardianCase):
         """SIGTERM and SIGINT end a run at once, with everything undone."""
         for number in (signal.SIGTERM, signal.SIGINT):
             running = self.start_and_reach("copy")
-            running.signal(number)
+            running.interrupt(number)
             running.let_go()
             result = running.wait(30)
             self.assertIn(result.rc, (130, 128 + number, -number), str(result))
