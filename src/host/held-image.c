@@ -21,9 +21,6 @@
 /* Readers are a few windows of the copy loop apart: the last may be in the window before. */
 #define N_WINDOWS 2
 
-/* Stays in a core's nearer cache until it is hashed: 6 % of the CPU time of a disk that is read again. */
-#define READ_LENGTH (1u << 20)
-
 typedef struct {
     int fd;        /* -1: not to be read directly */
     uint64_t size; /* bytes; the last cluster of an image may end behind it */
@@ -324,7 +321,6 @@ kvss_held_image_new(const char *path, const char *format, const char *socket,
     self->source.ops = &held_ops;
     self->source.size = served->size;
     self->source.is_parallel = true;
-    self->source.read_length = READ_LENGTH;
     self->path = g_strdup(path);
     self->format = g_strdup(format);
     self->served = served;

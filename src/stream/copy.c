@@ -15,7 +15,10 @@
 #include <gio/gio.h>
 #include <string.h>
 
-/* Large enough that an NBD source keeps several requests in flight inside one read. */
+/*
+ * Large enough that an NBD source keeps several requests in flight inside one read, and
+ * that a window of a disk has sixteen chunks of 256 KiB, which are hashed side by side.
+ */
 #define WINDOW_LENGTH (4u * 1024 * 1024)
 #define THREADS_MAX 16
 
@@ -306,11 +309,9 @@ copy_run(Copy *copy)
 
 /* In whole blocks of the sink. */
 static uint64_t
-window_length(const KvssSource *source, const KvssSink *sink)
+window_length(const KvssSink *sink)
 {
-    uint64_t length = source->read_length ? MIN(source->read_length, WINDOW_LENGTH) : WINDOW_LENGTH;
-
-    return MAX(sink->block, length / sink->block * sink->block);
+    return MAX(sink->block, WINDOW_LENGTH / sink->block * sink->block);
 }
 
 bool
@@ -323,7 +324,7 @@ kvss_copy(KvssSource *source, KvssSink *sink, KvssCopyProgress progress, gpointe
         .cancellable = cancellable,
         .progress = progress,
         .progress_data = progress_data,
-        .window = window_length(source, sink),
+        .window = window_length(sink),
     };
 
     g_assert(source->size == sink->size);

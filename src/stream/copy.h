@@ -6,7 +6,7 @@
  * A few threads each take the next window, read it and write it. A source that
  * is not parallel is read by one thread at a time while the others write, so
  * that reading, hashing and compressing overlap without a queue.
- * Memory: threads x window, whatever the size of the disk. A window is 4 MiB, or less where the source says so.
+ * Memory: threads x window, whatever the size of the disk. A window is 4 MiB, or one block.
  */
 #pragma once
 

@@ -41,7 +41,6 @@ struct KvssSource {
     const KvssSourceOps *ops;
     uint64_t size;     /* bytes, fixed for the life of the source */
     bool is_parallel;  /* extents() and read() may run in several threads at once */
-    uint32_t read_length; /* bytes: more at once reads no faster; 0: not told */
 };
 
 /**

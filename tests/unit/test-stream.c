@@ -22,7 +22,6 @@ typedef struct {
     gint in_read;          /* threads inside read() */
     gint was_parallel;
     uint64_t bytes_read;
-    size_t longest_read;
     GMutex lock;
 } FakeSource;
 
@@ -59,7 +58,6 @@ fake_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GErr
     g_atomic_int_add(&self->in_read, -1);
     g_mutex_lock(&self->lock);
     self->bytes_read += length;
-    self->longest_read = MAX(self->longest_read, length);
     g_mutex_unlock(&self->lock);
     if (self->fail_at >= offset && self->fail_at < offset + length)
         return kvss_throw(error, KVSS_IO_ERROR, KVSS_IO_ERROR_FAILED, "the fake fails");
@@ -241,27 +239,6 @@ test_serial(void)
 }
 
 /* All of it a hole: nothing is read, however large. */
-/* What the source says of itself, in whole blocks of the sink, and at least one. */
-static void
-test_read_length(void)
-{
-    static const struct {
-        uint32_t block, says, expect;
-    } cases[] = {
-        { 4096, 0, 4u << 20 },       { 4096, 1u << 20, 1u << 20 }, { 4096, 10000, 8192 },
-        { 65536, 10000, 65536 },     { 4096, 64u << 20, 4u << 20 },
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        Pair *pair = pair_new(9u << 20, cases[i].block, NULL, 0);
-
-        pair->source.source.read_length = cases[i].says;
-        assert_copied(pair);
-        g_assert_cmpuint(pair->source.longest_read, ==, cases[i].expect);
-        pair_free(pair);
-    }
-}
-
 static void
 test_all_hole(void)
 {
@@ -626,7 +603,6 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/stream/copy", test_copy);
     g_test_add_func("/stream/serial", test_serial);
-    g_test_add_func("/stream/read-length", test_read_length);
     g_test_add_func("/stream/all-hole", test_all_hole);
     g_test_add_func("/stream/keep", test_keep);
     g_test_add_func("/stream/all-kept", test_all_kept);

@@ -8,6 +8,7 @@
  * With a base, the list of an earlier file that was cut alike, a chunk can also be
  * kept: its place is filled from there, and the file is as complete as any.
  */
+#include "repository/format/lanes.h"
 #include "repository/read/stored-file.h"
 #include "repository/upload/upload.h"
 #include "stream/sink.h"
@@ -60,26 +61,46 @@ add_stats(UploadFile *self, const KvssUploadStats *stats)
     kvss_upload_count(self->upload, stats);
 }
 
+/* Up to KVSS_LANES_MAX chunks, whose ids are made side by side. */
+static bool
+write_chunks(UploadFile *self, KvssCodec *codec, uint8_t *ids, const uint8_t *data, size_t length,
+             KvssUploadStats *stats, GError **error)
+{
+    KvssMessage messages[KVSS_LANES_MAX] = { { 0 } };
+    size_t n = 0;
+
+    for (size_t at = 0; at < length; at += self->sink.block, ids += KVSS_ID_LENGTH) {
+        size_t part = MIN(length - at, self->sink.block);
+
+        if (is_all_zero(data + at, part)) {
+            memcpy(ids, no_id, sizeof no_id);
+            stats->chunks++;
+        } else {
+            messages[n++] = (KvssMessage) { data + at, part, ids };
+        }
+    }
+    kvss_lanes_hash(messages, n);
+    for (size_t i = 0; i < n; i++)
+        if (!kvss_upload_store_named(self->upload, codec, false, messages[i].data,
+                                     messages[i].length, messages[i].out_digest, stats, error))
+            return false;
+    return true;
+}
+
 static bool
 file_write(KvssSink *sink, uint64_t offset, const void *buffer, size_t length, GError **error)
 {
     UploadFile *self = (UploadFile *) sink;
     g_autoptr(KvssCodec) codec = kvss_codec_take(kvss_upload_repository(self->upload)->codecs);
-    uint8_t *id = self->ids + offset / sink->block * KVSS_ID_LENGTH;
-    const uint8_t *at = buffer;
+    size_t at_once = (size_t) KVSS_LANES_MAX * sink->block;
     KvssUploadStats stats = { 0 };
 
-    for (; length > 0; id += KVSS_ID_LENGTH) {
-        size_t part = MIN(length, sink->block);
+    for (size_t at = 0; at < length; at += at_once) {
+        size_t chunk = (offset + at) / sink->block;
 
-        if (is_all_zero(at, part)) {
-            memcpy(id, no_id, sizeof no_id);
-            stats.chunks++;
-        } else if (!kvss_upload_store(self->upload, codec, false, at, part, &stats, id, error)) {
+        if (!write_chunks(self, codec, self->ids + chunk * KVSS_ID_LENGTH,
+                          (const uint8_t *) buffer + at, MIN(length - at, at_once), &stats, error))
             return false;
-        }
-        at += part;
-        length -= part;
     }
     add_stats(self, &stats);
     return true;

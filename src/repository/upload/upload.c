@@ -115,24 +115,33 @@ kvss_upload_chunk_size(uint64_t size)
 }
 
 bool
-kvss_upload_store(KvssUpload *upload, KvssCodec *codec, bool is_tree, const void *plain,
-                  size_t length, KvssUploadStats *inout_stats, uint8_t out_id[KVSS_ID_LENGTH],
-                  GError **error)
+kvss_upload_store_named(KvssUpload *upload, KvssCodec *codec, bool is_tree, const void *plain,
+                        size_t length, const uint8_t id[KVSS_ID_LENGTH],
+                        KvssUploadStats *inout_stats, GError **error)
 {
     KvssSealedBlob blob;
 
-    kvss_crypto_hash(kvss_codec_crypto(codec), plain, length, out_id);
     inout_stats->chunks++;
-    if (!kvss_index_claim(upload->repository->index, is_tree, out_id))
+    if (!kvss_index_claim(upload->repository->index, is_tree, id))
         return true;
 
     blob = kvss_codec_seal_blob(codec, plain, length);
-    if (!kvss_packer_add(upload->packer, is_tree, out_id, &blob, error))
+    if (!kvss_packer_add(upload->packer, is_tree, id, &blob, error))
         return false;
     inout_stats->chunks_new++;
     inout_stats->bytes_new += length;
     inout_stats->bytes_stored += blob.length;
     return true;
+}
+
+bool
+kvss_upload_store(KvssUpload *upload, KvssCodec *codec, bool is_tree, const void *plain,
+                  size_t length, KvssUploadStats *inout_stats, uint8_t out_id[KVSS_ID_LENGTH],
+                  GError **error)
+{
+    kvss_crypto_hash(kvss_codec_crypto(codec), plain, length, out_id);
+    return kvss_upload_store_named(upload, codec, is_tree, plain, length, out_id, inout_stats,
+                                   error);
 }
 
 /* ---- the tree ---- */

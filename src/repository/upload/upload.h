@@ -18,6 +18,11 @@ bool kvss_upload_store(KvssUpload *upload, KvssCodec *codec, bool is_tree, const
                        size_t length, KvssUploadStats *inout_stats,
                        uint8_t out_id[KVSS_ID_LENGTH], GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** The same for a blob whose id the caller has made of it already. */
+bool kvss_upload_store_named(KvssUpload *upload, KvssCodec *codec, bool is_tree, const void *plain,
+                             size_t length, const uint8_t id[KVSS_ID_LENGTH],
+                             KvssUploadStats *inout_stats, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /** Puts a file into the tree. @node is taken, and freed on failure. Errors: EXISTS. */
 bool kvss_upload_add_node(KvssUpload *upload, const char *path, KvssNode *node, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
