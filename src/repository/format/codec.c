@@ -233,22 +233,35 @@ unpack(KvssCodec *codec, const uint8_t *inside, size_t length, bool is_compresse
 }
 
 bool
+kvss_codec_unpack_blob(KvssCodec *codec, uint8_t *sealed, size_t length, bool is_compressed,
+                       void *plain, size_t plain_length, GError **error)
+{
+    return kvss_crypto_open(codec->crypto, sealed, length, error)
+        && unpack(codec, sealed + KVSS_CRYPTO_IV_LENGTH, length - KVSS_CRYPTO_OVERHEAD,
+                  is_compressed, plain, plain_length, error);
+}
+
+bool
+kvss_codec_check_id(const uint8_t found[KVSS_ID_LENGTH], const uint8_t id[KVSS_ID_LENGTH],
+                    GError **error)
+{
+    if (kvss_id_equal(found, id))
+        return true;
+    return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
+                      "its content does not have the hash that names it");
+}
+
+bool
 kvss_codec_open_blob(KvssCodec *codec, uint8_t *sealed, size_t length, bool is_compressed,
                      void *plain, size_t plain_length, const uint8_t id[KVSS_ID_LENGTH],
                      GError **error)
 {
     uint8_t found[KVSS_ID_LENGTH];
 
-    if (!kvss_crypto_open(codec->crypto, sealed, length, error)
-        || !unpack(codec, sealed + KVSS_CRYPTO_IV_LENGTH, length - KVSS_CRYPTO_OVERHEAD,
-                   is_compressed, plain, plain_length, error))
+    if (!kvss_codec_unpack_blob(codec, sealed, length, is_compressed, plain, plain_length, error))
         return false;
-
     kvss_crypto_hash(codec->crypto, plain, plain_length, found);
-    if (!kvss_id_equal(found, id))
-        return kvss_throw(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT,
-                          "its content does not have the hash that names it");
-    return true;
+    return kvss_codec_check_id(found, id, error);
 }
 
 GBytes *

@@ -65,6 +65,18 @@ bool kvss_codec_open_blob(KvssCodec *codec, uint8_t *sealed, size_t length, bool
                           void *plain, size_t plain_length, const uint8_t id[KVSS_ID_LENGTH],
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/**
+ * The same but for the hash: for who opens several, and makes their hashes together. What
+ * came of it proves nothing before kvss_codec_check_id() has said so.
+ */
+bool kvss_codec_unpack_blob(KvssCodec *codec, uint8_t *sealed, size_t length, bool is_compressed,
+                            void *plain, size_t plain_length, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/** Is the hash that was found the one that names the blob? Errors: CORRUPT. */
+bool kvss_codec_check_id(const uint8_t found[KVSS_ID_LENGTH], const uint8_t id[KVSS_ID_LENGTH],
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /** A document in its envelope, sealed. */
 GBytes *kvss_codec_seal_document(KvssCodec *codec, const char *json, size_t length);
 
