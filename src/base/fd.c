@@ -101,6 +101,24 @@ kvss_fd_open_direct(int fd)
 }
 
 bool
+kvss_fd_enter_direct(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && may_be_direct(fd) && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0;
+}
+
+/* That a flag is taken away is refused by nobody. */
+void
+kvss_fd_leave_direct(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0)
+        (void) fcntl(fd, F_SETFL, flags & ~O_DIRECT);
+}
+
+bool
 kvss_write_exact(int fd, const void *buffer, size_t length, GError **error)
 {
     const uint8_t *at = buffer;

@@ -41,6 +41,16 @@ bool kvss_pwrite_exact(int fd, const void *buffer, size_t length, uint64_t offse
 int kvss_fd_open_direct(int fd);
 
 /**
+ * kvss_fd_enter_direct, kvss_fd_leave_direct:
+ * @fd: a regular file or block device, open for writing
+ *
+ * The same for this very descriptor, from now on and until it is left. enter() returns: is it
+ * so? Nothing has changed where it is not.
+ */
+bool kvss_fd_enter_direct(int fd);
+void kvss_fd_leave_direct(int fd);
+
+/**
  * kvss_write_exact:
  *
  * Writes at the current position; for pipes, sockets and appended files.

@@ -9,6 +9,7 @@
  * in sync(), which comes before any index names them.
  */
 #include "base/fd.h"
+#include "repository/backend/append.h"
 #include "repository/backend/backend.h"
 #include "repository/format/id.h"
 
@@ -46,7 +47,8 @@ typedef struct {
 typedef struct {
     KvssSpool spool;
     int fd;
-    char name[64];    /* in the root, "tmp/kvss-..."; empty once stored */
+    KvssAppend append; /* to fd */
+    char name[64];     /* in the root, "tmp/kvss-..."; empty once stored */
 } LocalSpool;
 
 /* "data/1f/1f8a..." in @out, which has room for the longest. */
@@ -223,23 +225,34 @@ spool_create(LocalBackend *self, LocalSpool *spool, GError **error)
                       "no temporary file can be made and locked in %s", TEMPORARY_FOLDER);
 }
 
-static KvssSpool *
-local_spool_new(KvssBackend *backend, GError **error)
+static LocalSpool *
+spool_new(LocalBackend *self, GError **error)
 {
     LocalSpool *spool = g_new0(LocalSpool, 1);
 
-    spool->spool.backend = backend;
+    spool->spool.backend = &self->backend;
     spool->fd = -1;
-    if (spool_create((LocalBackend *) backend, spool, error))
-        return &spool->spool;
+    if (spool_create(self, spool, error))
+        return spool;
     g_free(spool);
     return NULL;
+}
+
+static KvssSpool *
+local_spool_new(KvssBackend *backend, GError **error)
+{
+    LocalSpool *spool = spool_new((LocalBackend *) backend, error);
+
+    if (!spool)
+        return NULL;
+    kvss_append_begin(&spool->append, spool->fd);
+    return &spool->spool;
 }
 
 static bool
 local_spool_append(KvssSpool *spool, const void *data, size_t length, GError **error)
 {
-    return kvss_write_exact(((LocalSpool *) spool)->fd, data, length, error);
+    return kvss_append_write(&((LocalSpool *) spool)->append, data, length, error);
 }
 
 /* Tools that copy a repository may drop its empty folders: the one for @path is made. */
@@ -294,7 +307,10 @@ local_count_on(KvssBackend *backend, KvssFileType type, const char *name)
 static bool
 local_spool_store(KvssSpool *spool, KvssFileType type, const char *name, GError **error)
 {
-    if (!spool_rename((LocalBackend *) spool->backend, (LocalSpool *) spool, type, name, error))
+    LocalSpool *self = (LocalSpool *) spool;
+
+    if (!kvss_append_end(&self->append, error)
+        || !spool_rename((LocalBackend *) spool->backend, self, type, name, error))
         return false;
     local_count_on(spool->backend, type, name);
     return true;
@@ -307,6 +323,7 @@ local_spool_free(KvssSpool *spool)
 
     if (self->name[0])
         (void) unlinkat(((LocalBackend *) spool->backend)->root, self->name, 0);
+    kvss_append_clear(&self->append);
     kvss_fd_clear(&self->fd);
     g_free(self);
 }
@@ -319,7 +336,7 @@ put_spool(LocalBackend *self, LocalSpool *spool, KvssFileType type, const char *
 
     folder_path(type, name, folder);
     return (type != KVSS_FILE_SNAPSHOT || sync_index(self, error))
-        && local_spool_append(&spool->spool, data, length, error)
+        && kvss_write_exact(spool->fd, data, length, error)
         && spool_rename(self, spool, type, name, error)
         && note_sync(self, sync_folder_at(self->root, folder, error));
 }
@@ -329,13 +346,13 @@ local_put(KvssBackend *backend, KvssFileType type, const char *name, const void 
           size_t length, GError **error)
 {
     LocalBackend *self = (LocalBackend *) backend;
-    KvssSpool *spool = local_spool_new(backend, error);
+    LocalSpool *spool = spool_new(self, error);
     bool ok;
 
     if (!spool)
         return false;
-    ok = put_spool(self, (LocalSpool *) spool, type, name, data, length, error);
-    local_spool_free(spool);
+    ok = put_spool(self, spool, type, name, data, length, error);
+    local_spool_free(&spool->spool);
     if (ok && type == KVSS_FILE_CONFIG)
         self->remove_when_freed = false;
     return ok;
