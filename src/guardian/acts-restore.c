@@ -247,7 +247,6 @@ kvss_act_undo_undefine(JsonObject *details, KvssHost *host, unsigned patience_s,
 bool
 kvss_act_undo_stop(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
-    gint64 deadline_us = g_get_monotonic_time() + (gint64) patience_s * G_USEC_PER_SEC;
     g_autoptr(KvssDomain) domain = NULL;
     bool paused = g_str_equal(detail(details, "prior"), "paused");
     const char *image = detail(details, "image");
@@ -259,12 +258,9 @@ kvss_act_undo_stop(JsonObject *details, KvssHost *host, unsigned patience_s, GEr
         return kvss_throw(error, KVSS_HOST_ERROR, KVSS_HOST_ERROR_NOT_FOUND,
                           "%s is not registered: it cannot be started again",
                           detail(details, "name"));
-    if (!check_gone(domain, details, error) || !kvss_domain_get_state(domain, &state, NULL, error))
-        return false;
     /* It may only be about to stop: what was asked for is carried out after the death of who asked. */
-    if (state != KVSS_DOMAIN_OFF && state != KVSS_DOMAIN_SAVED
-        && (!kvss_act_wait_for_save(domain, deadline_us, error)
-            || !kvss_domain_get_state(domain, &state, NULL, error)))
+    if (!check_gone(domain, details, error)
+        || !kvss_act_end_save(domain, patience_s, &state, error))
         return false;
     if (state != KVSS_DOMAIN_OFF && state != KVSS_DOMAIN_SAVED)
         return true;

@@ -132,8 +132,8 @@ undo_job(JsonObject *details, KvssHost *host, unsigned patience_s, GError **erro
  * only just have begun to read the request of a process that died: no job counts
  * when there was none for a moment.
  */
-bool
-kvss_act_wait_for_save(KvssDomain *domain, gint64 deadline_us, GError **error)
+static bool
+wait_for_save(KvssDomain *domain, gint64 deadline_us, GError **error)
 {
     gint64 busy_us = g_get_monotonic_time();
 
@@ -156,18 +156,41 @@ kvss_act_wait_for_save(KvssDomain *domain, gint64 deadline_us, GError **error)
 }
 
 static bool
-undo_managed_save(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+is_off(KvssDomainState state)
+{
+    return state == KVSS_DOMAIN_OFF || state == KVSS_DOMAIN_SAVED;
+}
+
+/*
+ * Of a save that was ended by libvirt's own death only the VM is put back: libvirt lets it
+ * run on and leaves the image, maybe whole, where its next start would find it.
+ */
+bool
+kvss_act_end_save(KvssDomain *domain, unsigned patience_s, KvssDomainState *state, GError **error)
 {
     gint64 deadline_us = g_get_monotonic_time() + (gint64) patience_s * G_USEC_PER_SEC;
+
+    if (!kvss_domain_get_state(domain, state, NULL, error))
+        return false;
+    if (is_off(*state))
+        return true;
+    return wait_for_save(domain, deadline_us, error)
+        && kvss_domain_get_state(domain, state, NULL, error)
+        && (is_off(*state) || kvss_domain_forget_managed_save(domain, error));
+}
+
+static bool
+undo_managed_save(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
+{
     g_autoptr(KvssDomain) domain = NULL;
     bool paused = json_object_get_boolean_member_with_default(details, "paused", TRUE);
     KvssDomainState state;
 
-    if (!act_domain_state(details, host, &domain, &state, error))
+    if (!act_domain(details, host, &domain, error))
         return false;
-    if (domain && state != KVSS_DOMAIN_SAVED && state != KVSS_DOMAIN_OFF
-        && (!kvss_act_wait_for_save(domain, deadline_us, error)
-            || !kvss_domain_get_state(domain, &state, NULL, error)))
+    if (!domain)
+        return true;
+    if (!kvss_act_end_save(domain, patience_s, &state, error))
         return false;
     return state != KVSS_DOMAIN_SAVED || kvss_domain_start(domain, paused, error);
 }

@@ -94,8 +94,8 @@ kvss_domain_state_name(KvssDomainState state)
  * libvirt starts from an image that lies in its folder, whether it has been told
  * of it or not: what counts is what the next start does.
  */
-static bool
-has_saved_state(KvssDomain *domain)
+bool
+kvss_domain_has_managed_save(KvssDomain *domain)
 {
     g_autofree char *image = NULL;
 
@@ -122,7 +122,7 @@ kvss_domain_get_state(KvssDomain *domain, KvssDomainState *out_state, int *out_r
         *out_state = KVSS_DOMAIN_PAUSED;
         break;
     case VIR_DOMAIN_SHUTOFF:
-        *out_state = has_saved_state(domain) ? KVSS_DOMAIN_SAVED : KVSS_DOMAIN_OFF;
+        *out_state = kvss_domain_has_managed_save(domain) ? KVSS_DOMAIN_SAVED : KVSS_DOMAIN_OFF;
         break;
     case VIR_DOMAIN_CRASHED:
         /* A crashed domain with no process is off; with one it stands there with its RAM. */

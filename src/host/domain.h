@@ -216,5 +216,14 @@ bool kvss_domain_memory_image(KvssDomain *domain, const char *path, char **targe
 /** Managed save; @paused: the state it is in after the next start. */
 bool kvss_domain_managed_save(KvssDomain *domain, bool paused, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/** A managed save image is there, from which the next start of the domain would begin. */
+bool kvss_domain_has_managed_save(KvssDomain *domain);
+/**
+ * Removes the managed save image, if there is one. For a domain that is active: its disks
+ * have gone on since, and a start from that memory would ruin them.
+ * Source: virDomainManagedSaveRemove.
+ */
+bool kvss_domain_forget_managed_save(KvssDomain *domain, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 /** Path of the managed save image, whether there is one or not. */
 char *kvss_domain_managed_save_path(KvssDomain *domain);

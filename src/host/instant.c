@@ -209,6 +209,16 @@ kvss_domain_managed_save(KvssDomain *domain, bool paused, GError **error)
     return kvss_throw_libvirt(error, "cannot save %s", kvss_domain_name(domain));
 }
 
+bool
+kvss_domain_forget_managed_save(KvssDomain *domain, GError **error)
+{
+    if (!kvss_domain_has_managed_save(domain)
+        || virDomainManagedSaveRemove(kvss_domain_handle(domain), 0) == 0)
+        return true;
+    return kvss_throw_libvirt(error, "cannot remove the stale saved state of %s",
+                              kvss_domain_name(domain));
+}
+
 char *
 kvss_domain_managed_save_path(KvssDomain *domain)
 {

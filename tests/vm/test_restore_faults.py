@@ -19,6 +19,7 @@ ROUNDS = int(os.environ.get("KVSS_TEST_ROUNDS") or 200)
 FIRST = int(os.environ.get("KVSS_TEST_FIRST") or 0)
 ROUNDS_A_TEST = 25
 SAVE_FOLDER = "/var/lib/libvirt/qemu/save"
+STOP_STEP = 7      # of a restore over a running VM: its stop is in the journal, and not begun
 RUNNING, PAUSED, SAVED, OFF = "running", "paused", "saved", "shut off"
 
 
@@ -278,6 +279,27 @@ class KilledAtSomeSteps(FaultCase):
 
     def test_host_dies(self):
         self.assertTrue(self.killed_at_step(17, "host", RUNNING))
+
+
+class SaveCutOff(FaultCase):
+    """libvirtd dies while it saves a VM: it lets it run on, and leaves the image where the next start finds it."""
+    cost = 15
+
+    def test_image_does_not_stay(self):
+        self.bring_to(RUNNING)
+        before = self.look()
+        running = self.start("step-%d:60" % STOP_STEP)
+        self.assertTrue(self.reaches(running, "step-%d" % STOP_STEP))
+        self.assertEqual(self.web.state(), RUNNING)
+        kill(running.process.pid, *self.guardians(running))
+        running.wait()
+        stop_libvirtd(hard=True)
+        with open(self.web.save_path(), "wb") as image:
+            image.write(b"LibvirtQemudPart" + bytes(1 << 20))
+        start_libvirtd()
+        self.assertEqual(self.web.state(), RUNNING)
+        self.recover()
+        self.assertEqual(self.assertWhole(before), "old")
 
 
 class NoRoom(FaultCase):
