@@ -264,7 +264,7 @@ kvss_act_undo_stop(JsonObject *details, KvssHost *host, unsigned patience_s, GEr
         return false;
     if (state != KVSS_DOMAIN_OFF && state != KVSS_DOMAIN_SAVED)
         return true;
-    /* Its memory was used up already: somebody started it after us, and it ended since. */
+    /* Its memory was used up already: somebody started it after us, and it ended since. Or it was never whole. */
     if (*image && !is_there(image) && state != KVSS_DOMAIN_SAVED)
         return true;
     /* A start from a saved image comes up as it was saved, running or paused. */

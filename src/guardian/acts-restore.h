@@ -38,7 +38,7 @@ bool kvss_act_forward_link(JsonObject *details, KvssHost *host, GError **error);
 /**
  * acts.c: waits until libvirt is done with saving or stopping @domain on behalf of a process
  * that may have died, and has none of that before it any more; what such a save left of an
- * image is removed when the VM runs on. @state: how it stands then.
+ * image is removed when the VM runs on, or when it is no whole one. @state: how it stands then.
  * Errors: KVSS_HOST_ERROR_BUSY after @patience_s; libvirt's.
  */
 bool kvss_act_end_save(KvssDomain *domain, unsigned patience_s, KvssDomainState *state,

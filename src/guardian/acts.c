@@ -161,6 +161,18 @@ is_off(KvssDomainState state)
     return state == KVSS_DOMAIN_OFF || state == KVSS_DOMAIN_SAVED;
 }
 
+/* A start would not be a return but a fresh boot: after the death of a host that is its owner's to decide. */
+static bool
+drop_partial_save(KvssDomain *domain, KvssDomainState *state, GError **error)
+{
+    if (!kvss_domain_has_partial_save(domain))
+        return true;
+    g_warning("%s: the host died while its memory was being saved: it stays off, its disks are as "
+              "after a power cut", kvss_domain_name(domain));
+    *state = KVSS_DOMAIN_OFF;
+    return kvss_domain_forget_managed_save(domain, error);
+}
+
 /*
  * Of a save that was ended by libvirt's own death only the VM is put back: libvirt lets it
  * run on and leaves the image, maybe whole, where its next start would find it.
@@ -172,11 +184,12 @@ kvss_act_end_save(KvssDomain *domain, unsigned patience_s, KvssDomainState *stat
 
     if (!kvss_domain_get_state(domain, state, NULL, error))
         return false;
-    if (is_off(*state))
-        return true;
-    return wait_for_save(domain, deadline_us, error)
-        && kvss_domain_get_state(domain, state, NULL, error)
-        && (is_off(*state) || kvss_domain_forget_managed_save(domain, error));
+    if (!is_off(*state)
+        && (!wait_for_save(domain, deadline_us, error)
+            || !kvss_domain_get_state(domain, state, NULL, error)))
+        return false;
+    return is_off(*state) ? drop_partial_save(domain, state, error)
+                          : kvss_domain_forget_managed_save(domain, error);
 }
 
 static bool

@@ -2,6 +2,7 @@
  * domain.c - one domain: what it is and what state it is in
  */
 #include "host/domain.h"
+#include "host/save-image.h"
 
 #include <libvirt/virterror.h>
 
@@ -103,6 +104,14 @@ kvss_domain_has_managed_save(KvssDomain *domain)
         return true;
     image = kvss_host_is_local(domain->host) ? kvss_domain_managed_save_path(domain) : NULL;
     return image && g_file_test(image, G_FILE_TEST_EXISTS);
+}
+
+bool
+kvss_domain_has_partial_save(KvssDomain *domain)
+{
+    g_autofree char *image = kvss_domain_managed_save_path(domain);
+
+    return kvss_host_is_local(domain->host) && kvss_save_image_is_partial(image);
 }
 
 bool

@@ -218,6 +218,8 @@ bool kvss_domain_managed_save(KvssDomain *domain, bool paused, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /** A managed save image is there, from which the next start of the domain would begin. */
 bool kvss_domain_has_managed_save(KvssDomain *domain);
+/** The same, and its writing never came to an end: the next start would be a fresh one. Local hosts only. */
+bool kvss_domain_has_partial_save(KvssDomain *domain);
 /**
  * Removes the managed save image, if there is one. For a domain that is active: its disks
  * have gone on since, and a start from that memory would ruin them.

@@ -57,6 +57,16 @@ header_check_magic(const char *path, const uint8_t *header, GError **error)
     return true;
 }
 
+bool
+kvss_save_image_is_partial(const char *path)
+{
+    kvss_autofd int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    uint8_t magic[MAGIC_LENGTH];
+    ssize_t n = fd < 0 ? -1 : read(fd, magic, sizeof magic);
+
+    return n >= 0 && (n < MAGIC_LENGTH || memcmp(magic, MAGIC_PARTIAL, MAGIC_LENGTH) == 0);
+}
+
 static bool
 header_parse(const char *path, const uint8_t *header, KvssSaveImage *image, GError **error)
 {

@@ -35,6 +35,12 @@ KvssSaveImage *kvss_save_image_read(const char *path, GError **error);
 void kvss_save_image_free(KvssSaveImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssSaveImage, kvss_save_image_free)
 
+/**
+ * It is there, and its writing never came to an end: libvirt throws such an image away at the
+ * next start and starts the domain afresh. false where there is none, or it cannot be read.
+ */
+bool kvss_save_image_is_partial(const char *path);
+
 /** Sets whether a start resumes it, in place, and syncs. */
 bool kvss_save_image_set_running(const char *path, bool is_running, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

@@ -173,15 +173,20 @@ class FaultCase(LabCase):
     def servers(self, running):
         return [pid for pid in process_children(running.process.pid) if command_of(pid) == "qemu-nbd"]
 
-    def kill_like_the_host(self, running):
-        """kvss, its guardian, libvirtd and every QEMU."""
-        machines = []
+    @staticmethod
+    def machines():
+        """The pids of every QEMU."""
+        found = []
         for path in glob.glob("/run/libvirt/qemu/*.pid"):
             with contextlib.suppress(OSError, ValueError), open(path) as file:
-                machines.append(int(file.read()))
+                found.append(int(file.read()))
+        return found
+
+    def kill_like_the_host(self, running):
+        """kvss, its guardian, libvirtd and every QEMU."""
         with open("/run/libvirtd.pid") as file:
             daemon = int(file.read())
-        kill(running.process.pid, daemon, *process_children(running.process.pid), *machines)
+        kill(running.process.pid, daemon, *process_children(running.process.pid), *self.machines())
         running.process.wait()
         wait_until("end of libvirtd", lambda: not os.path.exists("/proc/%d" % daemon))
         start_libvirtd()
@@ -285,7 +290,8 @@ class SaveCutOff(FaultCase):
     """libvirtd dies while it saves a VM: it lets it run on, and leaves the image where the next start finds it."""
     cost = 15
 
-    def test_image_does_not_stay(self):
+    def cut_off(self, with_host=False):
+        """A restore over a running VM is killed when its save begins, with libvirtd, which leaves what it left in truth."""
         self.bring_to(RUNNING)
         before = self.look()
         running = self.start("step-%d:60" % STOP_STEP)
@@ -294,12 +300,25 @@ class SaveCutOff(FaultCase):
         kill(running.process.pid, *self.guardians(running))
         running.wait()
         stop_libvirtd(hard=True)
+        if with_host:
+            kill(*self.machines())
         with open(self.web.save_path(), "wb") as image:
             image.write(b"LibvirtQemudPart" + bytes(1 << 20))
         start_libvirtd()
+        return before
+
+    def test_it_runs_on(self):
+        before = self.cut_off()
         self.assertEqual(self.web.state(), RUNNING)
         self.recover()
         self.assertEqual(self.assertWhole(before), "old")
+
+    def test_it_died_too(self):
+        """No start afresh: that is not what was taken back."""
+        before = self.cut_off(with_host=True)
+        self.recover()
+        self.assertEqual(self.web.state(), OFF)
+        self.assertEqual(self.assertWhole(before, crashed=True), "old")
 
 
 class NoRoom(FaultCase):
