@@ -19,8 +19,8 @@
 #define WINDOW_LOG 20
 #define ENVELOPE_ZSTD 2
 
-/* A buffer larger than this was for a huge tree or pack, and is not kept. */
-#define BUFFER_KEEP_MAX (20u << 20)
+/* A buffer larger than this was for a huge tree or pack, and is not kept. Two usual packs fit. */
+#define BUFFER_KEEP_MAX (36u << 20)
 
 struct KvssCodecPool {
     KvssKey *key;    /* in memory for secrets */

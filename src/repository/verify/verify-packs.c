@@ -14,9 +14,13 @@
 /* A larger pack is nobody's; it is checked blob by blob when it is read. */
 #define PACK_READ_MAX (1u << 30)
 
-/* Each thread holds a pack of 16 MiB, and 4 MiB of what it unpacks to. */
+/* Each thread holds a pack of 16 MiB, or two while all together hold no more than eight; and 4 MiB of what they unpack to. */
 #define THREADS_MAX 8
 #define JOBS_AHEAD 8
+
+/* Two packs that are hashed side by side; larger ones are hashed alone. */
+#define PAIR 2
+#define PAIR_LENGTH_MAX (36u << 20)
 
 /* Blobs of it that are unpacked at once, unless one is larger; sixteen of a disk's smallest. */
 #define BATCH_MAX (4u << 20)
@@ -37,6 +41,7 @@ typedef struct {
     uint64_t done, total; /* under verify->lock, as all that follows: bytes with read_data, else packs */
     GQueue waiting;       /* Job: for the next thread that is free */
     bool is_ending;       /* no more will come */
+    bool takes_pairs;     /* a thread takes two packs at once */
     GCond changed;
 } Packs;
 
@@ -182,13 +187,11 @@ check_blobs(KvssVerify *verify, const Job *job, KvssCodec *codec, uint8_t *pack,
  */
 static void
 check_content(KvssVerify *verify, const Job *job, KvssCodec *codec, uint8_t *pack,
-              const char *name)
+              const char *name, const uint8_t id[KVSS_ID_LENGTH])
 {
     g_autoptr(GError) error = NULL;
-    uint8_t id[KVSS_ID_LENGTH];
     bool blobs_ok;
 
-    kvss_crypto_hash(kvss_codec_crypto(codec), pack, job->size, id);
     blobs_ok = check_blobs(verify, job, codec, pack, name);
     if (!blobs_ok)
         return;
@@ -201,55 +204,81 @@ check_content(KvssVerify *verify, const Job *job, KvssCodec *codec, uint8_t *pac
                                     "that names it", name));
 }
 
+/* One pack, or two whose hashes are made together. Before their blobs: those are opened in their place. */
 static void
-read_pack(KvssVerify *verify, const Job *job)
+read_packs_of(KvssVerify *verify, Job *const jobs[], size_t n)
 {
     KvssRepository *repository = verify->repository;
     g_autoptr(KvssCodec) codec = kvss_codec_take(repository->codecs);
-    uint8_t *pack = kvss_codec_input(codec, job->size);
-    g_autoptr(GError) error = NULL;
-    char name[KVSS_ID_HEX_LENGTH + 1];
+    uint8_t *pack = kvss_codec_input(codec, jobs[0]->size + (n > 1 ? jobs[1]->size : 0));
+    char names[PAIR][KVSS_ID_HEX_LENGTH + 1];
+    uint8_t ids[PAIR][KVSS_ID_LENGTH];
+    KvssMessage messages[PAIR] = { { 0 } };
+    bool is_read[PAIR];
 
-    kvss_id_to_hex(job->id, name);
-    if (kvss_backend_read(repository->backend, KVSS_FILE_DATA, name, 0, pack, job->size, &error))
-        check_content(verify, job, codec, pack, name);
-    else
-        pack_is_lost(verify, job, g_strdup(error->message));
+    for (size_t i = 0; i < n; pack += jobs[i++]->size) {
+        g_autoptr(GError) error = NULL;
+
+        kvss_id_to_hex(jobs[i]->id, names[i]);
+        is_read[i] = kvss_backend_read(repository->backend, KVSS_FILE_DATA, names[i], 0, pack,
+                                       jobs[i]->size, &error);
+        if (!is_read[i])
+            pack_is_lost(verify, jobs[i], g_strdup(error->message));
+        messages[i] = (KvssMessage) { pack, is_read[i] ? jobs[i]->size : 0, ids[i] };
+    }
+    kvss_lanes_hash(messages, n);
+    pack = kvss_codec_input(codec, 0);
+    for (size_t i = 0; i < n; pack += jobs[i++]->size)
+        if (is_read[i])
+            check_content(verify, jobs[i], codec, pack, names[i], ids[i]);
 }
 
-/* The next job; NULL when none will come any more. */
-static Job *
-next_job(Packs *packs)
+/* The next job, and a second one where that is fine; returns how many. 0: none will come any more. */
+static size_t
+next_jobs(Packs *packs, Job *jobs[PAIR])
 {
     KvssVerify *verify = packs->verify;
-    Job *job;
+    size_t n = 0;
 
     g_mutex_lock(&verify->lock);
     while (g_queue_is_empty(&packs->waiting) && !packs->is_ending)
         g_cond_wait(&packs->changed, &verify->lock);
-    job = g_queue_pop_head(&packs->waiting);
+    if ((jobs[n] = g_queue_pop_head(&packs->waiting)) != NULL)
+        n++;
+    if (n > 0 && packs->takes_pairs && !g_queue_is_empty(&packs->waiting)
+        && jobs[0]->size + ((Job *) g_queue_peek_head(&packs->waiting))->size <= PAIR_LENGTH_MAX)
+        jobs[n++] = g_queue_pop_head(&packs->waiting);
     g_cond_broadcast(&packs->changed);
     g_mutex_unlock(&verify->lock);
-    return job;
+    return n;
+}
+
+static void
+job_end(Packs *packs, Job *job)
+{
+    KvssVerify *verify = packs->verify;
+
+    g_mutex_lock(&verify->lock);
+    verify->result.bytes_read += job->size;
+    packs->done += job->size;
+    if (verify->options->progress)
+        verify->options->progress(packs->done, packs->total, verify->options->data);
+    g_mutex_unlock(&verify->lock);
+    job_free(job);
 }
 
 static gpointer
 read_packs(gpointer data)
 {
     Packs *packs = data;
-    KvssVerify *verify = packs->verify;
-    Job *job;
+    Job *jobs[PAIR];
+    size_t n;
 
-    while ((job = next_job(packs)) != NULL) {
-        if (!g_cancellable_is_cancelled(verify->options->cancellable))
-            read_pack(verify, job);
-        g_mutex_lock(&verify->lock);
-        verify->result.bytes_read += job->size;
-        packs->done += job->size;
-        if (verify->options->progress)
-            verify->options->progress(packs->done, packs->total, verify->options->data);
-        g_mutex_unlock(&verify->lock);
-        job_free(job);
+    while ((n = next_jobs(packs, jobs)) > 0) {
+        if (!g_cancellable_is_cancelled(packs->verify->options->cancellable))
+            read_packs_of(packs->verify, jobs, n);
+        for (size_t i = 0; i < n; i++)
+            job_end(packs, jobs[i]);
     }
     return NULL;
 }
@@ -424,6 +453,7 @@ check_packs(Packs *packs, GError **error)
 
     g_cond_init(&packs->changed);
     g_queue_init(&packs->waiting);
+    packs->takes_pairs = PAIR * n <= THREADS_MAX;
     for (guint i = 0; i < n; i++)
         threads[i] = g_thread_new("verify", read_packs, packs);
     ok = kvss_index_visit_packs(verify->repository->index, visit_pack, packs, error);
