@@ -34,6 +34,7 @@ typedef struct {
     uint64_t next;        /* first byte nobody has taken */
     GArray *extents;      /* known from next on; may begin before it */
     uint64_t known_until; /* extents cover up to here */
+    uint64_t kept_until;  /* behind the last data that was kept; 0: none was */
     uint64_t done;
     KvssCopyStats stats;
     GError *error; /* the first one */
@@ -77,12 +78,31 @@ copy_know_extents(Copy *copy, GError **error)
     return true;
 }
 
+/*
+ * Where a run of extents stops being one of what is kept: behind @offset at the first block that
+ * is all zeroes, which are passed on as such. @inout_zeroes: since where there is nothing else.
+ */
+static uint64_t
+copy_block_of_zeroes(const Copy *copy, uint64_t offset, const KvssExtent *extent,
+                     uint64_t *inout_zeroes)
+{
+    uint64_t end = extent->offset + extent->length, block = copy->sink->block, first;
+
+    if (!extent->zero) {
+        *inout_zeroes = end;
+        return G_MAXUINT64;
+    }
+    first = offset + (*inout_zeroes - offset + block - 1) / block * block;
+    return first + block <= end || (first < end && end == copy->source->size) ? first
+                                                                              : G_MAXUINT64;
+}
+
 /* The run of extents of @kind, not data, at @offset, in whole blocks of the sink, or 0. */
 static uint64_t
 copy_run_of(const Copy *copy, uint64_t offset, Kind kind)
 {
     uint64_t limit = kind == KEEP ? copy->sink->keep_end : copy->source->size;
-    uint64_t end = offset;
+    uint64_t end = offset, zeroes = offset;
 
     if (offset >= limit)
         return 0;
@@ -95,6 +115,10 @@ copy_run_of(const Copy *copy, uint64_t offset, Kind kind)
         if (kind == KEEP ? !extent->unchanged : !extent->zero)
             break;
         end = extent->offset + extent->length;
+        if (kind == KEEP)
+            limit = MIN(limit, copy_block_of_zeroes(copy, offset, extent, &zeroes));
+        if (end >= limit)
+            break;
     }
     end = MIN(end, limit);
     if (end < copy->source->size)
@@ -155,6 +179,22 @@ task_take_extents(Task *task, const GArray *extents)
     }
 }
 
+/* A run of what is kept, up to copy->next: where the last data in it ends. Called under the lock. */
+static void
+copy_note_kept(Copy *copy, const Task *task)
+{
+    uint64_t end = task->offset + task->length;
+
+    for (guint i = 0; i < copy->extents->len; i++) {
+        const KvssExtent *extent = &g_array_index(copy->extents, KvssExtent, i);
+
+        if (extent->offset >= end)
+            return;
+        if (!extent->zero && extent->offset + extent->length > task->offset)
+            copy->kept_until = MIN(end, extent->offset + extent->length);
+    }
+}
+
 /* Takes the next piece of work; false when there is none left. Called under the lock. */
 static bool
 copy_take(Copy *copy, Task *task, GError **error)
@@ -170,6 +210,8 @@ copy_take(Copy *copy, Task *task, GError **error)
     if (task->kind == DATA) {
         task->length = copy_data_run(copy, copy->next);
         task_take_extents(task, copy->extents);
+    } else if (task->kind == KEEP) {
+        copy_note_kept(copy, task);
     }
     copy->next += task->length;
     copy_drop_extents(copy);
@@ -307,6 +349,35 @@ copy_run(Copy *copy)
         g_thread_join(threads[i]);
 }
 
+/*
+ * A disk that shrank and grew again lost all behind its smallest size, and no bitmap tells:
+ * what came back is zeroes that are not marked. A block of zeroes is never kept. So only
+ * the block in which that size lies can be wrong, and if it is one that was kept, the last
+ * data that was not marked lies in it: what comes behind was lost, or written since.
+ */
+static bool
+copy_doubt_last_kept(Copy *copy, GError **error)
+{
+    uint32_t block = copy->sink->block;
+    g_autofree uint8_t *buffer = NULL;
+    Task task = { .kind = DATA, .extents = copy->extents };
+    uint64_t bytes_read;
+
+    if (copy->kept_until == 0)
+        return true;
+    buffer = g_malloc(block);
+    task.offset = (copy->kept_until - 1) / block * block;
+    task.length = MIN(block, copy->source->size - task.offset);
+    if (!kvss_source_extents(copy->source, task.offset, task.length, copy->extents, error)
+        || !task_read(copy, &task, buffer, &bytes_read, error)
+        || !task_write(copy, &task, buffer, error))
+        return false;
+    copy->stats.bytes_read += bytes_read;
+    copy->stats.bytes_zero += task.length - bytes_read;
+    copy->stats.bytes_kept -= task.length;
+    return true;
+}
+
 /* In whole blocks of the sink. */
 static uint64_t
 window_length(const KvssSink *sink)
@@ -333,6 +404,8 @@ kvss_copy(KvssSource *source, KvssSink *sink, KvssCopyProgress progress, gpointe
     copy.extents = g_array_new(FALSE, FALSE, sizeof(KvssExtent));
 
     copy_run(&copy);
+    if (!copy.error)
+        (void) copy_doubt_last_kept(&copy, &copy.error);
 
     g_array_unref(copy.extents);
     g_mutex_clear(&copy.sink_lock);

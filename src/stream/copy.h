@@ -36,7 +36,8 @@ typedef void (*KvssCopyProgress)(uint64_t done, uint64_t size, gpointer data);
  *
  * Copies everything and finishes the sink. Ranges that the source reports as
  * zero are not read; they reach the sink as zero() in whole blocks. So do ranges
- * that are unchanged, as keep(), as far as the sink has a base.
+ * that are unchanged, as keep(), as far as the sink has a base; but the last block of them that
+ * holds data is read all the same, since a source that shrank and grew calls it unchanged.
  * After a failure the sink was not finished. The first error of any thread wins.
  *
  * Errors: the source's, with "read: "; the sink's, with "write: ".
