@@ -12,6 +12,7 @@
 #include "guardian/acts-rewrite.h"
 #include "guardian/details.h"
 #include "host/domain.h"
+#include "host/image.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -220,6 +221,16 @@ string_list(JsonObject *details, const char *member)
     return g_strv_builder_end(list);
 }
 
+/* The dead run may have told libvirt of older ones again, and forgets them no more. */
+static void
+forget_checkpoints(KvssDomain *domain)
+{
+    g_autoptr(GPtrArray) names = kvss_domain_checkpoints(domain, KVSS_CHECKPOINT_PREFIX, NULL);
+
+    if (names)
+        kvss_domain_forget_checkpoints(domain, names);
+}
+
 static bool
 undo_checkpoint(JsonObject *details, KvssHost *host, unsigned patience_s, GError **error)
 {
@@ -228,9 +239,13 @@ undo_checkpoint(JsonObject *details, KvssHost *host, unsigned patience_s, GError
 
     if (!act_domain(details, host, &domain, error))
         return false;
-    return !domain
-        || kvss_domain_delete_checkpoint(domain, detail(details, "checkpoint"),
-                                         (const char *const *) images, error);
+    if (!domain)
+        return true;
+    if (!kvss_domain_delete_checkpoint(domain, detail(details, "checkpoint"),
+                                       (const char *const *) images, error))
+        return false;
+    forget_checkpoints(domain);
+    return true;
 }
 
 /* Field 22 of /proc/PID/stat; the command in field 2 may hold spaces and brackets. */

@@ -113,8 +113,8 @@ delete_note(virDomainCheckpointPtr checkpoint, GError **error)
                               virDomainCheckpointGetName(checkpoint));
 }
 
-bool
-kvss_domain_forget_checkpoint(KvssDomain *domain, const char *name, GError **error)
+static bool
+forget(KvssDomain *domain, const char *name, GError **error)
 {
     virDomainCheckpointPtr checkpoint;
     bool ok;
@@ -126,6 +126,17 @@ kvss_domain_forget_checkpoint(KvssDomain *domain, const char *name, GError **err
     ok = delete_note(checkpoint, error);
     (void) virDomainCheckpointFree(checkpoint);
     return ok;
+}
+
+void
+kvss_domain_forget_checkpoints(KvssDomain *domain, GPtrArray *names)
+{
+    for (guint i = 0; i < names->len; i++) {
+        g_autoptr(GError) error = NULL;
+
+        if (!forget(domain, g_ptr_array_index(names, i), &error))
+            g_debug("%s: %s", kvss_domain_name(domain), error->message);
+    }
 }
 
 bool

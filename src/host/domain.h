@@ -182,12 +182,12 @@ bool kvss_domain_redefine_checkpoint(KvssDomain *domain, const char *name,
     G_GNUC_WARN_UNUSED_RESULT;
 
 /**
- * kvss_domain_forget_checkpoint:
+ * kvss_domain_forget_checkpoints:
  *
- * libvirt knows of it no longer, its bitmaps stay. Absent: success.
+ * libvirt knows of them no longer, their bitmaps stay. One that it will not forget it knows of
+ * until the next backup: nothing depends on it.
  */
-bool kvss_domain_forget_checkpoint(KvssDomain *domain, const char *name, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+void kvss_domain_forget_checkpoints(KvssDomain *domain, GPtrArray *names);
 
 /**
  * kvss_domain_delete_checkpoint:

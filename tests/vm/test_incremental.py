@@ -197,6 +197,7 @@ class Lost(IncrementalCase):
         running.process.wait()
         self.assertExit(self.kvss("doctor"), 0)
         self.assertEqual(bitmaps("web"), old)
+        self.assertEqual(checkpoints("web"), [])
         self.next_is_incremental()
 
 

@@ -191,11 +191,7 @@ kvss_vm_keep_tracking(KvssVm *vm)
 void
 kvss_vm_forget_stamps(KvssVm *vm)
 {
-    for (guint i = 0; vm->stamps && i < vm->stamps->len; i++) {
-        g_autoptr(GError) error = NULL;
-
-        if (!kvss_domain_forget_checkpoint(vm->domain, g_ptr_array_index(vm->stamps, i), &error))
-            g_debug("%s: %s", vm->component->display_name, error->message);
-    }
+    if (vm->stamps)
+        kvss_domain_forget_checkpoints(vm->domain, vm->stamps);
     g_clear_pointer(&vm->stamps, g_ptr_array_unref);
 }
