@@ -1,6 +1,10 @@
 /*
  * test-repository-damage.c - every kind of damage is found, named, and never restored in silence
  */
+#include "repository/file/document.h"
+#include "repository/file/pack.h"
+#include "repository/repository-private.h"
+
 #include "repository-fixture.h"
 
 #include <string.h>
@@ -151,6 +155,65 @@ test_pack_header_flipped(void)
         assert_has(text, "header");
         fixture_free(two.f);
     }
+}
+
+/* The table's packs, as an index file would name them, the ids of two blobs of the largest exchanged. */
+static bool
+collect_exchanged(const uint8_t pack[KVSS_ID_LENGTH], const KvssPackEntry *entries,
+                  const uint32_t *numbers, size_t n, gpointer data, GError **error)
+{
+    KvssIndexedPack indexed = { .entries = g_array_new(FALSE, FALSE, sizeof *entries) };
+
+    memcpy(indexed.id, pack, KVSS_ID_LENGTH);
+    g_array_append_vals(indexed.entries, entries, (guint) n);
+    if (n == 8) {
+        KvssPackEntry *own = (KvssPackEntry *) (void *) indexed.entries->data;
+
+        memcpy(own[2].id, entries[5].id, KVSS_ID_LENGTH);
+        memcpy(own[5].id, entries[2].id, KVSS_ID_LENGTH);
+    }
+    g_array_append_val((GArray *) data, indexed);
+    return true;
+}
+
+/*
+ * Two blobs under each other's names: each is sealed with the right key, of the right length,
+ * and unpacks. Only their hashes tell, among those of others that are right.
+ */
+static void
+test_exchanged(void)
+{
+    Fixture *f = fixture_new();
+    g_autoptr(GBytes) disk = fixture_noise(1, 8 * CHUNK);
+    g_autoptr(GArray) packs = g_array_new(FALSE, FALSE, sizeof(KvssIndexedPack));
+    g_autofree char *index = NULL, *text = NULL;
+    g_autoptr(GString) json = NULL;
+    g_autoptr(GError) error = NULL;
+    char id[KVSS_ID_HEX_LENGTH + 1];
+    KvssRepository *repository;
+    unsigned n;
+
+    fixture_backup(f, id, "vms/a/vda.raw", disk, NULL);
+    index = fixture_file(f, "index", 0);
+    repository = fixture_open(f, KVSS_REPOSITORY_ADD);
+    g_assert_true(kvss_index_load(repository->index, NULL, &error));
+    g_assert_true(kvss_index_visit_packs(repository->index, collect_exchanged, packs, &error));
+    json = kvss_index_text(packs);
+    g_assert_true(kvss_document_write(repository->backend, repository->codecs, KVSS_FILE_INDEX,
+                                      json, NULL, &error));
+    g_assert_cmpint(unlink(index), ==, 0);
+    kvss_repository_free(repository);
+
+    text = verify(f, true, &n);
+    g_assert_cmpuint(n, ==, 1);
+    assert_has(text, "its content does not have the hash that names it");
+    g_assert_null(fixture_read(f, id, "vms/a/vda.raw", &error));
+    g_assert_error(error, KVSS_REPOSITORY_ERROR, KVSS_REPOSITORY_ERROR_CORRUPT);
+    assert_has(error->message, "at offset 131072");
+    assert_has(error->message, "does not have the hash");
+    for (guint i = 0; i < packs->len; i++)
+        g_array_unref(g_array_index(packs, KvssIndexedPack, i).entries);
+    fixture_free(f);
 }
 
 static void
@@ -305,6 +368,7 @@ main(int argc, char **argv)
     g_test_add_func("/repository/damage/sound", test_sound);
     g_test_add_func("/repository/damage/pack", test_pack_flipped);
     g_test_add_func("/repository/damage/pack-header", test_pack_header_flipped);
+    g_test_add_func("/repository/damage/exchanged", test_exchanged);
     g_test_add_func("/repository/damage/pack-missing", test_pack_missing_or_short);
     g_test_add_func("/repository/damage/index", test_index_flipped);
     g_test_add_func("/repository/damage/snapshot", test_snapshot_flipped);

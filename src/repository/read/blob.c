@@ -1,6 +1,7 @@
 /*
  * blob.c - blobs by their id: found, read, checked
  */
+#include "repository/format/lanes.h"
 #include "repository/read/blob.h"
 
 bool
@@ -75,6 +76,42 @@ kvss_blob_read(KvssRepository *repository, bool is_tree, const uint8_t id[KVSS_I
     name_damage(id, is_tree, &first);
     g_propagate_error(error, g_steal_pointer(&first));
     return false;
+}
+
+/* Its hash has not been looked at when it is there. */
+static bool
+unpack_first_copy(KvssRepository *repository, KvssCodec *codec, const KvssBlobWish *wish)
+{
+    KvssBlobLocation location;
+    char pack[KVSS_ID_HEX_LENGTH + 1];
+    uint8_t *sealed;
+
+    if (!kvss_index_find(repository->index, false, wish->id, 0, &location))
+        return false;
+    sealed = kvss_codec_buffer(codec, location.length);
+    kvss_id_to_hex(location.pack, pack);
+    return kvss_backend_read(repository->backend, KVSS_FILE_DATA, pack, location.offset, sealed,
+                             location.length, NULL)
+        && kvss_codec_unpack_blob(codec, sealed, location.length, location.is_compressed,
+                                  wish->plain, wish->length, NULL);
+}
+
+void
+kvss_blob_read_several(KvssRepository *repository, KvssBlobWish *wishes, size_t n)
+{
+    g_autoptr(KvssCodec) codec = kvss_codec_take(repository->codecs);
+    uint8_t found[KVSS_LANES_MAX][KVSS_ID_LENGTH];
+    KvssMessage messages[KVSS_LANES_MAX] = { { 0 } };
+
+    g_assert(n <= KVSS_LANES_MAX);
+    for (size_t i = 0; i < n; i++) {
+        wishes[i].is_right = unpack_first_copy(repository, codec, &wishes[i]);
+        messages[i] = (KvssMessage) { wishes[i].plain,
+                                      wishes[i].is_right ? wishes[i].length : 0, found[i] };
+    }
+    kvss_lanes_hash(messages, n);
+    for (size_t i = 0; i < n; i++)
+        wishes[i].is_right = wishes[i].is_right && kvss_id_equal(found[i], wishes[i].id);
 }
 
 GBytes *

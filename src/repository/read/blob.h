@@ -24,6 +24,24 @@ bool kvss_blob_find(KvssRepository *repository, bool is_tree, const uint8_t id[K
 bool kvss_blob_read(KvssRepository *repository, bool is_tree, const uint8_t id[KVSS_ID_LENGTH],
                     void *plain, size_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/** One of several data blobs that are wanted at once. */
+typedef struct {
+    const uint8_t *id;
+    void *plain;   /* @length bytes: exactly the blob's */
+    size_t length;
+    bool is_right; /* out: it is there, with every check that kvss_blob_read() makes */
+} KvssBlobWish;
+
+/**
+ * kvss_blob_read_several:
+ * @wishes: @n of them, at most KVSS_LANES_MAX
+ *
+ * Their hashes are made side by side. Only the first copy of each is tried, by what the index
+ * knows: one that is not right is for kvss_blob_read(), which tries the others or says what is
+ * wrong. Threads: any.
+ */
+void kvss_blob_read_several(KvssRepository *repository, KvssBlobWish *wishes, size_t n);
+
 /** A whole tree blob. */
 GBytes *kvss_blob_read_tree(KvssRepository *repository, const uint8_t id[KVSS_ID_LENGTH],
                             GError **error);

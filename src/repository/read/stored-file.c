@@ -10,6 +10,7 @@
  * neighbours who want the rest of it do not unpack it again.
  */
 #include "repository/read/stored-file.h"
+#include "repository/format/lanes.h"
 #include "repository/read/blob.h"
 #include "stream/source.h"
 
@@ -221,17 +222,46 @@ read_part(StoredFile *self, size_t chunk, uint64_t from, uint64_t to, uint8_t *b
     return true;
 }
 
+/* Chunks that lie wholly in [@from, @to), one behind the other from @chunk on, read at once. Returns how many were tried. */
+static size_t
+read_whole_chunks(StoredFile *self, size_t chunk, uint64_t from, uint64_t to, uint8_t *buffer,
+                  KvssBlobWish wishes[KVSS_LANES_MAX])
+{
+    size_t n = 0;
+
+    if (from != chunk_start(self, chunk))
+        return 0;
+    for (; n < KVSS_LANES_MAX && from < to && chunk_end(self, chunk) <= to
+           && !chunk_is_zero(self, chunk); chunk++, n++) {
+        size_t length = chunk_end(self, chunk) - from;
+
+        wishes[n] = (KvssBlobWish) { chunk_id(self, chunk), buffer, length, false };
+        buffer += length;
+        from += length;
+    }
+    if (n > 1)
+        kvss_blob_read_several(self->repository, wishes, n);
+    return n;
+}
+
 static bool
 stored_read(KvssSource *source, uint64_t offset, void *buffer, size_t length, GError **error)
 {
     StoredFile *self = (StoredFile *) source;
     uint64_t end = offset + length;
+    KvssBlobWish wishes[KVSS_LANES_MAX];
+    size_t tried = 0, next = 0; /* of wishes */
     uint8_t *at = buffer;
 
-    for (size_t chunk = chunk_at(self, offset); offset < end; chunk++) {
+    for (size_t chunk = chunk_at(self, offset); offset < end; chunk++, next++) {
         uint64_t to = MIN(chunk_end(self, chunk), end);
 
-        if (!read_part(self, chunk, offset, to, at, error)) {
+        if (next >= tried) {
+            tried = read_whole_chunks(self, chunk, offset, end, at, wishes);
+            next = 0;
+        }
+        if (!(next < tried && wishes[next].is_right)
+            && !read_part(self, chunk, offset, to, at, error)) {
             g_prefix_error(error, "%s at offset %" G_GUINT64_FORMAT ": ", self->name, offset);
             return false;
         }
