@@ -13,18 +13,26 @@
 
 #include <string.h>
 
+/** Texts in the order in which they came, each once: a server that lost its disk loses packs by the ten thousand. */
+typedef struct {
+    GPtrArray *list;   /* char* */
+    GHashTable *known; /* those of the list */
+} Texts;
+
 /** What was found about one backup. */
 typedef struct {
     char *id;
-    GPtrArray *what; /* char* */
-    GPtrArray *vms;  /* char*, each once */
+    const KvssBackup *backup; /* (nullable) cannot be read */
+    Texts what;
+    Texts vms;
 } Damage;
 
 typedef struct {
     GPtrArray *backups; /* KvssBackup: those looked at that could be read */
-    GPtrArray *ids;     /* char*: of all that were looked at; NULL-terminated at the end */
+    Texts ids;          /* of all that were looked at; NULL-terminated at the end */
     GPtrArray *damages; /* Damage */
-    GPtrArray *orphans; /* char*: findings that hurt no backup */
+    GHashTable *damage_of; /* char* (id) -> Damage, theirs */
+    Texts orphans;      /* findings that hurt no backup */
     KvssProgress *progress;
     bool reads_data;    /* progress counts bytes; else packs, which are soon looked at */
     bool is_sample;
@@ -34,39 +42,69 @@ typedef struct {
 } Verify;
 
 static void
+texts_init(Texts *texts)
+{
+    texts->list = g_ptr_array_new_with_free_func(g_free);
+    texts->known = g_hash_table_new(g_str_hash, g_str_equal);
+}
+
+static void
+texts_clear(Texts *texts)
+{
+    g_hash_table_unref(texts->known);
+    g_ptr_array_unref(texts->list);
+}
+
+static void
+add_once(Texts *texts, const char *text)
+{
+    char *own;
+
+    if (g_hash_table_contains(texts->known, text))
+        return;
+    own = g_strdup(text);
+    g_ptr_array_add(texts->list, own);
+    g_hash_table_add(texts->known, own);
+}
+
+static void
 damage_free(gpointer data)
 {
     Damage *damage = data;
 
     g_free(damage->id);
-    g_ptr_array_unref(damage->what);
-    g_ptr_array_unref(damage->vms);
+    texts_clear(&damage->what);
+    texts_clear(&damage->vms);
     g_free(damage);
+}
+
+static const KvssBackup *
+find_backup(const Verify *verify, const char *id)
+{
+    for (guint i = 0; verify->backups && i < verify->backups->len; i++) {
+        const KvssBackup *backup = g_ptr_array_index(verify->backups, i);
+
+        if (strcmp(backup->snapshot->id, id) == 0)
+            return backup;
+    }
+    return NULL;
 }
 
 static Damage *
 damage_of(Verify *verify, const char *id)
 {
-    Damage *damage;
+    Damage *damage = g_hash_table_lookup(verify->damage_of, id);
 
-    for (guint i = 0; i < verify->damages->len; i++) {
-        damage = g_ptr_array_index(verify->damages, i);
-        if (strcmp(damage->id, id) == 0)
-            return damage;
-    }
+    if (damage)
+        return damage;
     damage = g_new0(Damage, 1);
     damage->id = g_strdup(id);
-    damage->what = g_ptr_array_new_with_free_func(g_free);
-    damage->vms = g_ptr_array_new_with_free_func(g_free);
+    damage->backup = find_backup(verify, id);
+    texts_init(&damage->what);
+    texts_init(&damage->vms);
     g_ptr_array_add(verify->damages, damage);
+    g_hash_table_insert(verify->damage_of, damage->id, damage);
     return damage;
-}
-
-static void
-add_once(GPtrArray *list, const char *text)
-{
-    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL))
-        g_ptr_array_add(list, g_strdup(text));
 }
 
 /* ---- our own look ---- */
@@ -82,8 +120,8 @@ check_source(Damage **damage, Verify *verify, const KvssBackup *backup, const Kv
         return;
     if (!*damage)
         *damage = damage_of(verify, backup->snapshot->id);
-    add_once((*damage)->what, error->message);
-    add_once((*damage)->vms, vm->component->display_name);
+    add_once(&(*damage)->what, error->message);
+    add_once(&(*damage)->vms, vm->component->display_name);
 }
 
 /* They hold no VM's data: what is wrong with them is the backup's. */
@@ -94,14 +132,14 @@ check_documents(Verify *verify, KvssRepository *repository, const KvssBackup *ba
     g_autoptr(GPtrArray) paths = kvss_backup_documents(repository, backup, &trouble);
 
     if (!paths)
-        add_once(damage_of(verify, backup->snapshot->id)->what, trouble->message);
+        add_once(&damage_of(verify, backup->snapshot->id)->what, trouble->message);
     for (guint i = 0; paths && i < paths->len - 1; i++) {
         g_autoptr(GError) wrong = NULL;
         g_autoptr(GBytes) text = kvss_backup_read_document(repository, backup,
                                                            g_ptr_array_index(paths, i), &wrong);
 
         if (!text)
-            add_once(damage_of(verify, backup->snapshot->id)->what, wrong->message);
+            add_once(&damage_of(verify, backup->snapshot->id)->what, wrong->message);
     }
 }
 
@@ -143,21 +181,17 @@ path_hits(const char *path, const char *place)
 
 /* The VMs whose files lie on @paths. A set may lie some folders down in its snapshot. */
 static void
-note_vms(Verify *verify, Damage *damage, char **paths)
+note_vms(Damage *damage, char **paths)
 {
-    for (guint i = 0; i < verify->backups->len; i++) {
-        const KvssBackup *backup = g_ptr_array_index(verify->backups, i);
+    const KvssBackup *backup = damage->backup;
 
-        if (strcmp(backup->snapshot->id, damage->id) != 0)
-            continue;
-        for (guint n = 0; n < backup->manifest->vms->len; n++) {
-            const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, n);
-            g_autofree char *place = g_strdup_printf("vms/%s/", vm->dir);
+    for (guint n = 0; backup && n < backup->manifest->vms->len; n++) {
+        const KvssManifestVm *vm = g_ptr_array_index(backup->manifest->vms, n);
+        g_autofree char *place = g_strdup_printf("vms/%s/", vm->dir);
 
-            for (char **path = paths; path && *path; path++)
-                if (path_hits(*path, place))
-                    add_once(damage->vms, vm->component->display_name);
-        }
+        for (char **path = paths; path && *path; path++)
+            if (path_hits(*path, place))
+                add_once(&damage->vms, vm->component->display_name);
     }
 }
 
@@ -167,12 +201,12 @@ on_damage(const char *what, char **snapshot_ids, char **paths, gpointer data)
     Verify *verify = data;
 
     if (!snapshot_ids || !*snapshot_ids)
-        add_once(verify->orphans, what);
+        add_once(&verify->orphans, what);
     for (char **id = snapshot_ids; id && *id; id++) {
         Damage *damage = damage_of(verify, *id);
 
-        add_once(damage->what, what);
-        note_vms(verify, damage, paths);
+        add_once(&damage->what, what);
+        note_vms(damage, paths);
     }
 }
 
@@ -193,8 +227,8 @@ on_problem(const char *snapshot_id, const GError *problem, gpointer data)
 {
     Verify *verify = data;
 
-    g_ptr_array_add(verify->ids, g_strdup(snapshot_id));
-    add_once(damage_of(verify, snapshot_id)->what, problem->message);
+    add_once(&verify->ids, snapshot_id);
+    add_once(&damage_of(verify, snapshot_id)->what, problem->message);
 }
 
 static bool
@@ -241,13 +275,13 @@ look(Verify *verify, KvssRequester *requester, KvssRepository *repository,
     for (guint i = 0; i < verify->backups->len; i++) {
         const KvssBackup *backup = g_ptr_array_index(verify->backups, i);
 
-        add_once(verify->ids, backup->snapshot->id);
+        add_once(&verify->ids, backup->snapshot->id);
         check_set(verify, repository, backup);
         check_documents(verify, repository, backup);
     }
-    g_ptr_array_add(verify->ids, NULL);
+    g_ptr_array_add(verify->ids.list, NULL);
     /* Without names everything in the repository is looked at, sets or not. */
-    return kvss_repository_verify(repository, *names ? (char **) verify->ids->pdata : NULL,
+    return kvss_repository_verify(repository, *names ? (char **) verify->ids.list->pdata : NULL,
                                   &options, out_result, error);
 }
 
@@ -324,14 +358,14 @@ print_json(const Verify *verify, const KvssVerifyResult *result)
         JsonObject *one = json_object_new();
 
         kvss_set_text(one, "id", damage->id);
-        json_object_set_array_member(one, "vms", strings_json(damage->vms));
-        json_object_set_array_member(one, "what", strings_json(damage->what));
+        json_object_set_array_member(one, "vms", strings_json(damage->vms.list));
+        json_object_set_array_member(one, "what", strings_json(damage->what.list));
         json_array_add_object_element(damaged, one);
     }
     kvss_set_text(object, "type", "summary");
-    json_object_set_array_member(object, "backups", strings_json(verify->ids));
+    json_object_set_array_member(object, "backups", strings_json(verify->ids.list));
     json_object_set_array_member(object, "damaged", damaged);
-    json_object_set_array_member(object, "other_damage", strings_json(verify->orphans));
+    json_object_set_array_member(object, "other_damage", strings_json(verify->orphans.list));
     json_object_set_int_member(object, "packs", (gint64) result->packs);
     json_object_set_int_member(object, "blobs", (gint64) result->blobs);
     json_object_set_int_member(object, "bytes_read", (gint64) result->bytes_read);
@@ -344,7 +378,7 @@ print_json(const Verify *verify, const KvssVerifyResult *result)
 static void
 print_text(const Verify *verify, const KvssVerifyResult *result)
 {
-    guint backups = verify->ids->len - 1;
+    guint backups = verify->ids.list->len - 1;
     g_autofree char *read = kvss_size_text(result->bytes_read);
     g_autofree char *stored = kvss_size_text(result->bytes_stored);
 
@@ -352,13 +386,13 @@ print_text(const Verify *verify, const KvssVerifyResult *result)
         const Damage *damage = g_ptr_array_index(verify->damages, i);
 
         kvss_print("damaged: backup %s\n", damage->id);
-        for (guint n = 0; n < damage->vms->len; n++)
-            kvss_print("  VM %s\n", (const char *) g_ptr_array_index(damage->vms, n));
-        for (guint n = 0; n < damage->what->len; n++)
-            kvss_print("  %s\n", (const char *) g_ptr_array_index(damage->what, n));
+        for (guint n = 0; n < damage->vms.list->len; n++)
+            kvss_print("  VM %s\n", (const char *) g_ptr_array_index(damage->vms.list, n));
+        for (guint n = 0; n < damage->what.list->len; n++)
+            kvss_print("  %s\n", (const char *) g_ptr_array_index(damage->what.list, n));
     }
-    for (guint i = 0; i < verify->orphans->len; i++)
-        kvss_print("damaged: %s\n", (const char *) g_ptr_array_index(verify->orphans, i));
+    for (guint i = 0; i < verify->orphans.list->len; i++)
+        kvss_print("damaged: %s\n", (const char *) g_ptr_array_index(verify->orphans.list, i));
     kvss_print("%u backup%s looked at, %u damaged; %s read", backups, backups == 1 ? "" : "s",
                verify->damages->len, read);
     if (verify->is_sample)
@@ -375,30 +409,50 @@ say_damage(const Verify *verify)
         const Damage *damage = g_ptr_array_index(verify->damages, i);
         g_autoptr(GString) names = g_string_new(NULL);
 
-        for (guint n = 0; n < damage->vms->len; n++)
+        for (guint n = 0; n < damage->vms.list->len; n++)
             g_string_append_printf(names, "%s%s", n ? ", " : ": ",
-                                   (const char *) g_ptr_array_index(damage->vms, n));
+                                   (const char *) g_ptr_array_index(damage->vms.list, n));
         kvss_say("backup %.8s is damaged%s: keep the older ones, and back the VMs up again",
                  damage->id, names->str);
     }
     if (verify->damages->len == 0)
         kvss_say("damaged data was found: %s",
-                 (const char *) g_ptr_array_index(verify->orphans, 0));
+                 (const char *) g_ptr_array_index(verify->orphans.list, 0));
 }
 
 static int
 report(KvssRequester *requester, Verify *verify, const KvssVerifyResult *result)
 {
-    if (result->damaged && verify->damages->len == 0 && verify->orphans->len == 0)
-        add_once(verify->orphans, "the repository");
+    if (result->damaged && verify->damages->len == 0 && verify->orphans.list->len == 0)
+        add_once(&verify->orphans, "the repository");
     if (requester->options->json)
         print_json(verify, result);
     else
         print_text(verify, result);
-    if (verify->damages->len == 0 && verify->orphans->len == 0)
+    if (verify->damages->len == 0 && verify->orphans.list->len == 0)
         return KVSS_EXIT_DONE;
     say_damage(verify);
     return KVSS_EXIT_DAMAGED;
+}
+
+static void
+verify_init(Verify *verify)
+{
+    texts_init(&verify->ids);
+    verify->damages = g_ptr_array_new_with_free_func(damage_free);
+    verify->damage_of = g_hash_table_new(g_str_hash, g_str_equal);
+    texts_init(&verify->orphans);
+}
+
+static void
+verify_clear(Verify *verify)
+{
+    g_clear_pointer(&verify->backups, g_ptr_array_unref);
+    texts_clear(&verify->ids);
+    g_hash_table_unref(verify->damage_of);
+    g_ptr_array_unref(verify->damages);
+    texts_clear(&verify->orphans);
+    kvss_progress_free(verify->progress);
 }
 
 int
@@ -415,18 +469,12 @@ kvss_cmd_verify(KvssRequester *requester, GError **error)
     repository = kvss_requester_open_repository(requester, KVSS_REPOSITORY_LOOK, error);
     if (!repository)
         return -1;
-    verify.ids = g_ptr_array_new_with_free_func(g_free);
-    verify.damages = g_ptr_array_new_with_free_func(damage_free);
-    verify.orphans = g_ptr_array_new_with_free_func(g_free);
+    verify_init(&verify);
     verify.progress = kvss_progress_new(options->json, options->quiet, options->verbose);
     if (look(&verify, requester, repository, &result, error)) {
         g_clear_pointer(&verify.progress, kvss_progress_free);
         code = report(requester, &verify, &result);
     }
-    g_clear_pointer(&verify.backups, g_ptr_array_unref);
-    g_ptr_array_unref(verify.ids);
-    g_ptr_array_unref(verify.damages);
-    g_ptr_array_unref(verify.orphans);
-    kvss_progress_free(verify.progress);
+    verify_clear(&verify);
     return code;
 }
