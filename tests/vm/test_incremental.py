@@ -1,11 +1,18 @@
 """Reading only what changed: bitmaps of a running VM, one that is off, one whose bitmaps are gone."""
+import contextlib
 import json
 import os
+import random
 import signal
+import sys
+import time
 
-from kvsslab import Disk, Kvss, LabCase, run, virsh, wait_until
+from kvsslab import Disk, Kvss, LabCase, file_hash, run, virsh, wait_until
 
 MIB = 1 << 20
+KIB = 1 << 10
+CHUNK = 256 * KIB       # what the repository stores at once
+SEED = os.environ.get("KVSS_TEST_SEED") or str(int(time.time()))
 
 
 def checkpoints(name):
@@ -255,3 +262,189 @@ class NoAgent(IncrementalCase):
         self.restore(older, "db")
         for target, image in self.db.images().items():
             self.assertEqual(image.hash(), hashes[target], target)
+
+
+class TrimDisk(Disk):
+    """One whose guest can give blocks back."""
+
+    def xml(self):
+        return super().xml().replace("cache='none'", "cache='none' discard='unmap'")
+
+
+class LongWalk(IncrementalCase):
+    """Twenty increments, and before each something that a VM lives through. Every backup is held against an image of its
+    instant that was read past all that kvss has: by QEMU itself, without bitmaps, or from the file of a VM that is off."""
+    cost = 300
+    sweep = True
+    INCREMENTS = 20
+
+    @classmethod
+    def make(cls):
+        super().make()
+        cls.web = cls.lab.guest("web", disks=[Disk("vda"), TrimDisk("vdb", kind="empty", size_mib=96)]).define().start()
+
+    # --- what a VM lives through; True: what changed may be forgotten, which backups say until one saw it run
+
+    def write(self):
+        for _ in range(self.rng.randrange(1, 6)):
+            kib = self.rng.choice([4, 64, 300, 2000])
+            at = self.rng.randrange((self.size // KIB - kib) // 4) * 4
+            self.web.sh("dd if=/dev/urandom of=/dev/vdb bs=4k seek=%d count=%d conv=fsync,notrunc 2>/dev/null" % (at // 4, kib // 4))
+
+    def discard(self):
+        self.write()
+        at = self.rng.randrange(self.size // MIB - 3)
+        self.web.sh("blkdiscard -o %d -l %d /dev/vdb" % (at * MIB, self.rng.choice([64 * KIB, MIB, 3 * MIB])))
+
+    def grow(self):
+        self.size += 7 * MIB + 64 * KIB
+        virsh("blockresize", "web", "vdb", "%dB" % self.size)
+        self.write()
+
+    def shut_down(self):
+        self.write()
+        self.web.shutdown()
+        self.web.start()
+
+    def managed_save(self):
+        self.write()
+        self.web.save()
+        self.web.start(wait=False)
+        self.web.sh("true")
+
+    def kill(self):
+        self.write()
+        with open("/run/libvirt/qemu/web.pid") as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+        self.web.disconnect()
+        wait_until("off", lambda: self.web.state() == "shut off", 30)
+        self.web.start()
+        return True
+
+    def restore_it(self):
+        """Not always the last backup: what was written since is gone, and so is the record."""
+        known = self.kvss.backups()[-self.rng.randrange(1, 3):][0]["id"]
+        self.web.destroy()
+        self.restore(known, "web")
+        self.size = self.web.images()["vdb"].info()["virtual-size"]
+        was_saved = self.web.has_save()
+        self.web.start(wait=not was_saved)
+        if self.web.state() == "paused":
+            self.web.resume()
+        self.web.sh("true")
+        return True
+
+    def foreign_checkpoint(self):
+        with open(self.lab.path("cp.xml"), "w") as file:
+            file.write("<domaincheckpoint><name>theirs</name></domaincheckpoint>")
+        virsh("checkpoint-create", "web", file.name)
+        self.write()
+
+    def undefine(self):
+        self.web.shutdown()
+        xml = virsh("dumpxml", "--inactive", "web")
+        with open(self.lab.path("again.xml"), "w") as file:
+            file.write(xml)
+        virsh("undefine", "web")
+        virsh("define", file.name)
+        self.web.start()
+        self.write()
+
+    def copy_image(self):
+        self.web.shutdown()
+        path = self.web.images()["vdb"].path
+        run("cp", path, path + ".new")
+        os.rename(path + ".new", path)
+        self.web.start()
+        self.write()
+        return True
+
+    STEPS = [write, write, discard, discard, grow, shut_down, managed_save, kill, restore_it, foreign_checkpoint, undefine, copy_image]
+
+    # --- the image of the instant
+
+    def qmp(self, command, **arguments):
+        return json.loads(virsh("qemu-monitor-command", "web", json.dumps({"execute": command, "arguments": arguments})))["return"]
+
+    def read_by_qemu(self, target):
+        """The disk as QEMU has it now, past every bitmap."""
+        number = sorted(disk.target for disk in self.web.disks).index(target)
+        node = [device["inserted"]["node-name"] for device in self.qmp("query-block") if device.get("inserted")][number]
+        socket, copy = "/run/lab/walk.sock", self.lab.path("instant.raw")
+        self.qmp("nbd-server-start", addr={"type": "unix", "data": {"path": socket}})
+        try:
+            self.qmp("block-export-add", type="nbd", id="walk", **{"node-name": node})
+            run("qemu-img", "convert", "-f", "raw", "-O", "raw", "nbd+unix:///%s?socket=%s" % (node, socket), copy)
+        finally:
+            self.qmp("nbd-server-stop")
+            with contextlib.suppress(OSError):
+                os.unlink(socket)
+        return copy
+
+    def instant_of(self, target):
+        if self.web.state() != "shut off":
+            return self.read_by_qemu(target)
+        copy = self.lab.path("instant.raw")
+        image = self.web.images()[target]
+        run("qemu-img", "convert", "-f", image.form, "-O", "raw", image.path, copy)
+        return copy
+
+    def look(self, target):
+        """(hash, content by chunks) of the disk as it is."""
+        path = self.instant_of(target)
+        with open(path, "rb") as file:
+            chunks = [hash(chunk) for chunk in iter(lambda: file.read(CHUNK), b"")]
+        return file_hash(path), chunks
+
+    # --- the walk
+
+    def stand(self, how):
+        if how == "paused":
+            self.web.pause()
+        elif how == "shut off":
+            self.web.shutdown()
+
+    def assertStored(self, result, targets, seen):
+        for target in targets:
+            path = self.lab.path("exported.raw")
+            self.assertExit(self.kvss("export", "latest", "web", target, path), 0)
+            self.assertEqual(file_hash(path), seen[target][0], "%s is not as it was" % target)
+            os.unlink(path)
+
+    def assertCheap(self, result, before, after):
+        disk = disks_of(result, "web")["vdb"]
+        if not disk["incremental"]:
+            self.assertTrue(self.forgotten and disk["reason"], str(disk))
+            return
+        changed = sum(old != new for old, new in zip(before, after)) + abs(len(after) - len(before))
+        self.assertLessEqual(disk["bytes_stored"], 1.5 * changed * CHUNK + MIB)
+        self.assertLessEqual(disk["bytes_read"], 1.5 * changed * CHUNK + 4 * MIB)
+
+    def increment(self, number):
+        step, how = self.rng.choice(self.STEPS), self.rng.choice(["running", "running", "paused", "shut off"])
+        print("KVSS_TEST_SEED=%s increment %d: %s, %s" % (SEED, number, step.__name__, how), file=sys.stderr, flush=True)
+        self.forgotten |= step(self) is True
+        self.stand(how)
+        targets = ["vdb"] if how == "running" else ["vda", "vdb"]
+        seen = {target: self.look(target) for target in targets}
+        result = self.backup("web")
+        self.assertCheap(result, self.before, seen["vdb"][1])
+        self.assertStored(result, targets, seen)
+        self.before = seen["vdb"][1]
+        self.forgotten &= how == "shut off"
+        with contextlib.suppress(Exception):
+            virsh("checkpoint-delete", "web", "theirs")
+        if how == "paused":
+            self.web.resume()
+        elif how == "shut off":
+            self.web.start()
+        self.assertNothingLeft()
+
+    def test_twenty(self):
+        self.rng = random.Random(SEED)
+        self.size, self.forgotten = 96 * MIB, False
+        self.backup("web")
+        self.before = self.look("vdb")[1]
+        for number in range(self.INCREMENTS):
+            self.increment(number)
+        self.assertExit(self.kvss("verify", "--read-data"), 0)
