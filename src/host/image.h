@@ -27,7 +27,7 @@ typedef struct {
     char *options;       /* JSON for kvss_image_create; "{}" at least */
     GPtrArray *backing;  /* KvssImageLink, nearest first; empty for an image that stands alone */
     bool is_encrypted;
-    bool can_track;      /* dirty bitmaps can be kept in it: qcow2 of version 3 */
+    bool can_track;      /* dirty bitmaps can be kept in it: qcow2 of version 3 that holds its data itself */
     char *entangled;     /* (nullable) what else hangs on its content: "internal snapshots", "a data file of its own", ...; not bitmaps of ours */
 } KvssImageInfo;
 
@@ -50,11 +50,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KvssImageInfo, kvss_image_info_free)
 
 /**
  * kvss_image_identity:
+ * @info: of this image
  *
- * Which file it is, whatever its name: a copy, and what replaced it, are others. NULL for
- * what is no regular file. Free with g_free. Source: statx (inode, time of birth).
+ * Which file it is, whatever its name: a copy, and what replaced it, are others. So are the
+ * images below it, and when they were written last. NULL where one is no regular file.
+ * Free with g_free. Source: statx (inode, time of birth, of the last write).
  */
-char *kvss_image_identity(const char *path);
+char *kvss_image_identity(const char *path, const KvssImageInfo *info);
 
 /** True for formats that QEMU can make and write: raw, qcow2, qed, vdi, vhdx, vmdk, vpc. */
 bool kvss_image_can_create(const char *format);

@@ -118,6 +118,47 @@ assert_not_created(const char *format, const char *options)
     g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
 }
 
+static char *
+identity(const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KvssImageInfo) info = kvss_image_info(path, "qcow2", false, &error);
+
+    g_assert_no_error(error);
+    return kvss_image_identity(path, info);
+}
+
+/* What lies below is a part of the content that no bitmap above tells of. */
+static void
+test_identity(void)
+{
+    g_autofree char *base = in_folder("base"), *other = in_folder("other"), *top = in_folder("top");
+    g_autofree char *first = NULL, *again = NULL, *written = NULL, *exchanged = NULL, *gone = NULL;
+
+    run((const char *[]){ "qemu-img", "create", "-q", "-f", "raw", base, "1M", NULL });
+    run((const char *[]){ "qemu-img", "create", "-q", "-f", "raw", other, "1M", NULL });
+    run((const char *[]){ "qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top, NULL });
+    first = identity(top);
+    again = identity(top);
+    g_assert_nonnull(first);
+    g_assert_cmpstr(again, ==, first);
+
+    run((const char *[]){ "touch", "-d", "2001-01-01", base, NULL });
+    written = identity(top);
+    g_assert_cmpstr(written, !=, first);
+
+    run((const char *[]){ "qemu-img", "rebase", "-u", "-f", "qcow2", "-b", other, "-F", "raw", top, NULL });
+    exchanged = identity(top);
+    g_assert_nonnull(exchanged);
+    g_assert_cmpstr(exchanged, !=, written);
+
+    (void) g_remove(other);
+    gone = identity(top);
+    g_assert_null(gone);
+    (void) g_remove(top);
+    (void) g_remove(base);
+}
+
 static void
 test_hostile_options(void)
 {
@@ -241,6 +282,7 @@ main(int argc, char **argv)
     if (tool) {
         g_test_add_func("/image/made-again", test_made_again);
         g_test_add_func("/image/chain", test_chain);
+        g_test_add_func("/image/identity", test_identity);
         g_test_add_func("/image/hostile-options", test_hostile_options);
         g_test_add_func("/image/in-the-way", test_in_the_way);
     }

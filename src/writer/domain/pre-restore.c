@@ -11,7 +11,6 @@
 #include "guardian/place.h"
 #include "guardian/run.h"
 #include "host/domain.h"
-#include "host/image.h"
 #include "writer/domain/restore-steps.h"
 #include "writer/domain/vm.h"
 #include "writer/writer.h"

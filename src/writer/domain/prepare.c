@@ -1,7 +1,6 @@
 /*
  * prepare.c - PrepareForBackup of one VM: everything slow, and nothing a guest feels
  */
-#include "host/image.h"
 #include "host/save-image.h"
 #include "writer/domain/link.h"
 #include "writer/domain/vm.h"
@@ -40,7 +39,7 @@ look_at_image(KvssVm *vm, KvssDisk *disk)
 
     if (disk->path && g_path_is_absolute(disk->path))
         info = kvss_image_info(disk->path, disk->format, true, &error);
-    kvss_vm_plan_tracking(vm, disk, info && info->can_track);
+    kvss_vm_plan_tracking(vm, disk, info);
     if (info)
         kvss_set_string(&disk->options, info->options);
     else if (error)

@@ -9,7 +9,6 @@
  * are there: a VM with checkpoints is not undefined without being told so, and its
  * owner did not ask for any.
  */
-#include "host/image.h"
 #include "writer/domain/vm.h"
 
 #include <string.h>
@@ -98,22 +97,23 @@ doubt_about(const KvssDisk *disk, const KvssDisk *previous, bool is_offered, boo
 {
     if (!can_track)
         return g_strdup_printf("a %s image%s keeps no record of its changes", disk->format,
-                               g_strcmp0(disk->format, "qcow2") == 0 ? " of the old version" : "");
+                               g_strcmp0(disk->format, "qcow2") == 0
+                                   ? " of the old version, or with a data file of its own," : "");
     if (!previous)
         return is_offered ? g_strdup("the record of its changes is gone or broken") : NULL;
     if (!disk->image || g_strcmp0(disk->image, previous->image) != 0)
-        return g_strdup("its image is another file than at the last backup");
+        return g_strdup("its image, or one below it, is another file than at the last backup");
     return NULL;
 }
 
 void
-kvss_vm_plan_tracking(KvssVm *vm, KvssDisk *disk, bool can_track)
+kvss_vm_plan_tracking(KvssVm *vm, KvssDisk *disk, const KvssImageInfo *info)
 {
-    bool is_offered;
+    bool is_offered, can_track = info && info->can_track;
     const KvssDisk *previous = find_previous(vm, disk->target, &is_offered);
 
     g_free(disk->image);
-    disk->image = disk->path ? kvss_image_identity(disk->path) : NULL;
+    disk->image = info ? kvss_image_identity(disk->path, info) : NULL;
     g_clear_pointer(&disk->since, g_free);
     g_free(disk->reason);
     disk->reason = vm->component->is_full ? NULL

@@ -11,7 +11,6 @@
  */
 #include "writer/domain/vm-writer.h"
 #include "base/test-point.h"
-#include "host/image.h"
 #include "writer/domain/restore-steps.h"
 #include "writer/domain/scratch-watch.h"
 #include "writer/domain/vm.h"

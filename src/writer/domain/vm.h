@@ -13,6 +13,7 @@
 
 #include "guardian/job.h"
 #include "host/domain.h"
+#include "host/image.h"
 #include "writer/domain/vm-writer.h"
 
 struct KvssImageServer;
@@ -91,9 +92,9 @@ uint64_t kvss_vm_room_needed(const KvssVm *vm);
 bool kvss_vm_find_stamps(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /**
  * Decides since, tracked_by and, for a disk that is read whole, the reason.
- * @can_track: its image can keep a record of its changes
+ * @info: (nullable) its image as far as that could be looked at
  */
-void kvss_vm_plan_tracking(KvssVm *vm, KvssDisk *disk, bool can_track);
+void kvss_vm_plan_tracking(KvssVm *vm, KvssDisk *disk, const KvssImageInfo *info);
 /** Journals the checkpoint that comes with the cut. */
 bool kvss_vm_begin_tracking(KvssVm *vm, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /** The backup stands: its bitmaps stay, those of earlier ones in this repository go. */
