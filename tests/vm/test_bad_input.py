@@ -30,6 +30,19 @@ class BadInput(LabCase):
         self.assertEqual(tree(self.kvss.repository), before)
         self.assertNothingLeft()
 
+    def test_encrypted_and_off(self):
+        """Only the QEMU of a running VM has the key: what lies in the image is not to be taken for the content."""
+        path = self.lab.path("luks.img")
+        run("qemu-img", "create", "-q", "-f", "luks", "--object", "secret,id=s,data=letmein", "-o", "key-secret=s,iter-time=10", path, "4M")
+        secret = self.lab.guest("secret", disks=[], devices="""<disk type='file' device='disk'><driver name='qemu' type='raw'/>
+            <source file='%s'><encryption format='luks'><secret type='passphrase' uuid='2c6a3e1c-9d0e-4ad5-8a0a-1f0a8b7d0c11'/></encryption></source>
+            <target dev='vda' bus='virtio'/></disk>""" % path).define()
+        self.addCleanup(secret.delete)
+        before = tree(self.kvss.repository)
+        self.assertFailed(self.kvss("backup", "secret"), 1, "vda is encrypted", "start it", "--exclude")
+        self.assertEqual(tree(self.kvss.repository), before)
+        self.assertNothingLeft()
+
     def test_unknown_backup(self):
         self.assertFailed(self.kvss("restore", "0123abcd", "--yes"), 1, "0123abcd")
         self.assertFailed(self.kvss("show", "0123abcd"), 1, "0123abcd")
