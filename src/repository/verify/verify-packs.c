@@ -210,7 +210,9 @@ read_packs_of(KvssVerify *verify, Job *const jobs[], size_t n)
 {
     KvssRepository *repository = verify->repository;
     g_autoptr(KvssCodec) codec = kvss_codec_take(repository->codecs);
-    uint8_t *pack = kvss_codec_input(codec, jobs[0]->size + (n > 1 ? jobs[1]->size : 0));
+    /* Room for the largest at once: one that grows is new each time, and what nobody touches costs nothing. */
+    uint8_t *pack = kvss_codec_input(
+        codec, MAX(PAIR_LENGTH_MAX, jobs[0]->size + (n > 1 ? jobs[1]->size : 0)));
     char names[PAIR][KVSS_ID_HEX_LENGTH + 1];
     uint8_t ids[PAIR][KVSS_ID_LENGTH];
     KvssMessage messages[PAIR] = { { 0 } };
