@@ -5,6 +5,7 @@
 #include "requester/output.h"
 #include "requester/progress.h"
 #include "requester/requester.h"
+#include "requester/text-set.h"
 
 #include <string.h>
 
@@ -42,13 +43,7 @@ on_progress(uint64_t done, uint64_t total, gpointer data)
 static const KvssBackup *
 backup_of(const Repair *repair, const KvssLoss *loss)
 {
-    for (guint i = 0; repair->backups && i < repair->backups->len; i++) {
-        const KvssBackup *backup = g_ptr_array_index(repair->backups, i);
-
-        if (strcmp(backup->snapshot->id, loss->snapshot_id) == 0)
-            return backup;
-    }
-    return NULL;
+    return kvss_loss_backup(repair->backups, loss->snapshot_id);
 }
 
 /* ---- the result ---- */
@@ -124,34 +119,29 @@ print_text(const Repair *repair, const KvssRepairResult *result)
                    repair->reads_data ? "" : " (not every byte: --read-data does)");
 }
 
-static void
-add_once(GPtrArray *list, const char *text)
-{
-    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL))
-        g_ptr_array_add(list, g_strdup(text));
-}
-
 /* The one sentence, with each VM hit. */
 static void
 say_losses(const Repair *repair)
 {
-    g_autoptr(GPtrArray) vms = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GPtrArray) backups = g_ptr_array_new_with_free_func(g_free);
+    g_auto(KvssTextSet) vms = { NULL }, backups = { NULL };
     g_autofree char *names = NULL;
 
+    kvss_text_set_init(&vms);
+    kvss_text_set_init(&backups);
     for (guint i = 0; i < repair->losses->len; i++) {
         const KvssLoss *loss = g_ptr_array_index(repair->losses, i);
         g_autoptr(GPtrArray) hit = kvss_loss_vms(loss, backup_of(repair, loss));
 
-        add_once(backups, loss->snapshot_id);
+        kvss_text_set_add(&backups, loss->snapshot_id);
         for (guint n = 0; n + 1 < hit->len; n++)
-            add_once(vms, g_ptr_array_index(hit, n));
+            kvss_text_set_add(&vms, g_ptr_array_index(hit, n));
     }
-    g_ptr_array_add(vms, NULL);
-    names = g_strjoinv(", ", (char **) vms->pdata);
+    g_ptr_array_add(vms.list, NULL);
+    names = g_strjoinv(", ", (char **) vms.list->pdata);
     kvss_say("%u backup%s lost data%s%s: back the VMs up now, what they still have makes older "
              "backups whole again; other VMs and disks can be restored",
-             backups->len, backups->len == 1 ? " has" : "s have", *names ? " of " : "", names);
+             backups.list->len, backups.list->len == 1 ? " has" : "s have", *names ? " of " : "",
+             names);
 }
 
 static int

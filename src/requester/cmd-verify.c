@@ -6,33 +6,29 @@
  * and its VSS documents can be read).
  */
 #include "catalogue/documents.h"
+#include "requester/loss.h"
 #include "requester/output.h"
 #include "requester/progress.h"
 #include "requester/requester.h"
+#include "requester/text-set.h"
 #include "stream/source.h"
 
 #include <string.h>
-
-/** Texts in the order in which they came, each once: a server that lost its disk loses packs by the ten thousand. */
-typedef struct {
-    GPtrArray *list;   /* char* */
-    GHashTable *known; /* those of the list */
-} Texts;
 
 /** What was found about one backup. */
 typedef struct {
     char *id;
     const KvssBackup *backup; /* (nullable) cannot be read */
-    Texts what;
-    Texts vms;
+    KvssTextSet what;
+    KvssTextSet vms;
 } Damage;
 
 typedef struct {
     GPtrArray *backups; /* KvssBackup: those looked at that could be read */
-    Texts ids;          /* of all that were looked at; NULL-terminated at the end */
+    KvssTextSet ids;    /* of all that were looked at; NULL-terminated at the end */
     GPtrArray *damages; /* Damage */
     GHashTable *damage_of; /* char* (id) -> Damage, theirs */
-    Texts orphans;      /* findings that hurt no backup */
+    KvssTextSet orphans; /* findings that hurt no backup */
     KvssProgress *progress;
     bool reads_data;    /* progress counts bytes; else packs, which are soon looked at */
     bool is_sample;
@@ -42,52 +38,14 @@ typedef struct {
 } Verify;
 
 static void
-texts_init(Texts *texts)
-{
-    texts->list = g_ptr_array_new_with_free_func(g_free);
-    texts->known = g_hash_table_new(g_str_hash, g_str_equal);
-}
-
-static void
-texts_clear(Texts *texts)
-{
-    g_hash_table_unref(texts->known);
-    g_ptr_array_unref(texts->list);
-}
-
-static void
-add_once(Texts *texts, const char *text)
-{
-    char *own;
-
-    if (g_hash_table_contains(texts->known, text))
-        return;
-    own = g_strdup(text);
-    g_ptr_array_add(texts->list, own);
-    g_hash_table_add(texts->known, own);
-}
-
-static void
 damage_free(gpointer data)
 {
     Damage *damage = data;
 
     g_free(damage->id);
-    texts_clear(&damage->what);
-    texts_clear(&damage->vms);
+    kvss_text_set_clear(&damage->what);
+    kvss_text_set_clear(&damage->vms);
     g_free(damage);
-}
-
-static const KvssBackup *
-find_backup(const Verify *verify, const char *id)
-{
-    for (guint i = 0; verify->backups && i < verify->backups->len; i++) {
-        const KvssBackup *backup = g_ptr_array_index(verify->backups, i);
-
-        if (strcmp(backup->snapshot->id, id) == 0)
-            return backup;
-    }
-    return NULL;
 }
 
 static Damage *
@@ -99,9 +57,9 @@ damage_of(Verify *verify, const char *id)
         return damage;
     damage = g_new0(Damage, 1);
     damage->id = g_strdup(id);
-    damage->backup = find_backup(verify, id);
-    texts_init(&damage->what);
-    texts_init(&damage->vms);
+    damage->backup = kvss_loss_backup(verify->backups, id);
+    kvss_text_set_init(&damage->what);
+    kvss_text_set_init(&damage->vms);
     g_ptr_array_add(verify->damages, damage);
     g_hash_table_insert(verify->damage_of, damage->id, damage);
     return damage;
@@ -120,8 +78,8 @@ check_source(Damage **damage, Verify *verify, const KvssBackup *backup, const Kv
         return;
     if (!*damage)
         *damage = damage_of(verify, backup->snapshot->id);
-    add_once(&(*damage)->what, error->message);
-    add_once(&(*damage)->vms, vm->component->display_name);
+    kvss_text_set_add(&(*damage)->what, error->message);
+    kvss_text_set_add(&(*damage)->vms, vm->component->display_name);
 }
 
 /* They hold no VM's data: what is wrong with them is the backup's. */
@@ -132,14 +90,14 @@ check_documents(Verify *verify, KvssRepository *repository, const KvssBackup *ba
     g_autoptr(GPtrArray) paths = kvss_backup_documents(repository, backup, &trouble);
 
     if (!paths)
-        add_once(&damage_of(verify, backup->snapshot->id)->what, trouble->message);
+        kvss_text_set_add(&damage_of(verify, backup->snapshot->id)->what, trouble->message);
     for (guint i = 0; paths && i < paths->len - 1; i++) {
         g_autoptr(GError) wrong = NULL;
         g_autoptr(GBytes) text = kvss_backup_read_document(repository, backup,
                                                            g_ptr_array_index(paths, i), &wrong);
 
         if (!text)
-            add_once(&damage_of(verify, backup->snapshot->id)->what, wrong->message);
+            kvss_text_set_add(&damage_of(verify, backup->snapshot->id)->what, wrong->message);
     }
 }
 
@@ -191,7 +149,7 @@ note_vms(Damage *damage, char **paths)
 
         for (char **path = paths; path && *path; path++)
             if (path_hits(*path, place))
-                add_once(&damage->vms, vm->component->display_name);
+                kvss_text_set_add(&damage->vms, vm->component->display_name);
     }
 }
 
@@ -201,11 +159,11 @@ on_damage(const char *what, char **snapshot_ids, char **paths, gpointer data)
     Verify *verify = data;
 
     if (!snapshot_ids || !*snapshot_ids)
-        add_once(&verify->orphans, what);
+        kvss_text_set_add(&verify->orphans, what);
     for (char **id = snapshot_ids; id && *id; id++) {
         Damage *damage = damage_of(verify, *id);
 
-        add_once(&damage->what, what);
+        kvss_text_set_add(&damage->what, what);
         note_vms(damage, paths);
     }
 }
@@ -227,8 +185,8 @@ on_problem(const char *snapshot_id, const GError *problem, gpointer data)
 {
     Verify *verify = data;
 
-    add_once(&verify->ids, snapshot_id);
-    add_once(&damage_of(verify, snapshot_id)->what, problem->message);
+    kvss_text_set_add(&verify->ids, snapshot_id);
+    kvss_text_set_add(&damage_of(verify, snapshot_id)->what, problem->message);
 }
 
 static bool
@@ -275,7 +233,7 @@ look(Verify *verify, KvssRequester *requester, KvssRepository *repository,
     for (guint i = 0; i < verify->backups->len; i++) {
         const KvssBackup *backup = g_ptr_array_index(verify->backups, i);
 
-        add_once(&verify->ids, backup->snapshot->id);
+        kvss_text_set_add(&verify->ids, backup->snapshot->id);
         check_set(verify, repository, backup);
         check_documents(verify, repository, backup);
     }
@@ -424,7 +382,7 @@ static int
 report(KvssRequester *requester, Verify *verify, const KvssVerifyResult *result)
 {
     if (result->damaged && verify->damages->len == 0 && verify->orphans.list->len == 0)
-        add_once(&verify->orphans, "the repository");
+        kvss_text_set_add(&verify->orphans, "the repository");
     if (requester->options->json)
         print_json(verify, result);
     else
@@ -438,20 +396,20 @@ report(KvssRequester *requester, Verify *verify, const KvssVerifyResult *result)
 static void
 verify_init(Verify *verify)
 {
-    texts_init(&verify->ids);
+    kvss_text_set_init(&verify->ids);
     verify->damages = g_ptr_array_new_with_free_func(damage_free);
     verify->damage_of = g_hash_table_new(g_str_hash, g_str_equal);
-    texts_init(&verify->orphans);
+    kvss_text_set_init(&verify->orphans);
 }
 
 static void
 verify_clear(Verify *verify)
 {
     g_clear_pointer(&verify->backups, g_ptr_array_unref);
-    texts_clear(&verify->ids);
+    kvss_text_set_clear(&verify->ids);
     g_hash_table_unref(verify->damage_of);
     g_ptr_array_unref(verify->damages);
-    texts_clear(&verify->orphans);
+    kvss_text_set_clear(&verify->orphans);
     kvss_progress_free(verify->progress);
 }
 

@@ -8,6 +8,7 @@
 #include "host/volume.h"
 #include "requester/list.h"
 #include "requester/output.h"
+#include "requester/text-set.h"
 #include "vss/documents.h"
 #include "writer/writer.h"
 
@@ -193,49 +194,44 @@ full_path(const KvssComponent *component)
                            component->name);
 }
 
-static void
-add_once(GPtrArray *list, const char *text)
-{
-    if (text && !g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL))
-        g_ptr_array_add(list, g_strdup(text));
-}
-
 static GPtrArray *
 paths_of(const KvssComponent *component)
 {
-    GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
+    KvssTextSet paths;
 
+    kvss_text_set_init(&paths);
     for (guint i = 0; i < component->disks->len; i++)
-        add_once(paths, ((KvssDisk *) g_ptr_array_index(component->disks, i))->path);
+        kvss_text_set_add(&paths, ((KvssDisk *) g_ptr_array_index(component->disks, i))->path);
     for (guint i = 0; i < component->files->len; i++) {
         const KvssFile *file = g_ptr_array_index(component->files, i);
 
-        add_once(paths, file->original ? file->original : file->path);
+        kvss_text_set_add(&paths, file->original ? file->original : file->path);
     }
     for (guint i = 0; i < component->file_sets->len; i++) {
         const KvssFileSet *set = g_ptr_array_index(component->file_sets, i);
         g_autofree char *path = g_strdup_printf("%s/%s%s", set->path, set->filespec,
                                                 set->is_recursive ? " (recursive)" : "");
 
-        add_once(paths, path);
+        kvss_text_set_add(&paths, path);
     }
-    return paths;
+    return kvss_text_set_end(&paths);
 }
 
 static GPtrArray *
 volumes_of(const KvssComponent *component)
 {
-    GPtrArray *volumes = g_ptr_array_new_with_free_func(g_free);
+    KvssTextSet volumes;
 
+    kvss_text_set_init(&volumes);
     for (guint i = 0; i < component->disks->len; i++)
-        add_once(volumes, ((KvssDisk *) g_ptr_array_index(component->disks, i))->volume);
+        kvss_text_set_add(&volumes, ((KvssDisk *) g_ptr_array_index(component->disks, i))->volume);
     for (guint i = 0; i < component->file_sets->len; i++) {
         const KvssFileSet *set = g_ptr_array_index(component->file_sets, i);
         g_autofree char *volume = kvss_volume_of(set->path);
 
-        add_once(volumes, volume);
+        kvss_text_set_add(&volumes, volume);
     }
-    return volumes;
+    return kvss_text_set_end(&volumes);
 }
 
 static const char *

@@ -145,3 +145,15 @@ kvss_losses_json(const KvssBackup *backup)
             array, kvss_loss_json(g_ptr_array_index(backup->losses, i), backup));
     return array;
 }
+
+const KvssBackup *
+kvss_loss_backup(const GPtrArray *backups, const char *snapshot_id)
+{
+    for (guint i = 0; backups && i < backups->len; i++) {
+        const KvssBackup *backup = g_ptr_array_index(backups, i);
+
+        if (strcmp(backup->snapshot->id, snapshot_id) == 0)
+            return backup;
+    }
+    return NULL;
+}

@@ -23,3 +23,6 @@ JsonArray *kvss_losses_json(const KvssBackup *backup);
 
 /** The names of the VMs hit, each once, NULL-terminated; (element-type utf8), owned. */
 GPtrArray *kvss_loss_vms(const KvssLoss *loss, const KvssBackup *backup);
+
+/** The one of @backups (element-type KvssBackup, nullable) with this whole id; NULL: it cannot be read. Borrowed. */
+const KvssBackup *kvss_loss_backup(const GPtrArray *backups, const char *snapshot_id);
