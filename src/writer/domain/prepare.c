@@ -96,24 +96,33 @@ go_on_tracking(KvssDisk *disk)
     kvss_set_string(&disk->tracked_by, disk->since);
 }
 
+/* Only the QEMU of a running VM can: no one else knows the way, or has the key. */
 static bool
-hold_disk(KvssVm *vm, KvssDisk *disk, GError **error)
+check_readable_off(const KvssVm *vm, const KvssDisk *disk, GError **error)
 {
-    g_autofree char *socket = g_strdup_printf("%s/%u", vm->folder, vm->servers->len);
-    const KvssDiskConfig *config;
-    KvssImageServer *server;
+    const KvssDiskConfig *config = kvss_domain_config_find_disk(vm->config, disk->target);
 
     if (!disk->path || !g_path_is_absolute(disk->path))
         return kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_FAILED,
                           "disk %s (%s) is on the network and can be read only while the VM runs: "
                           "start it, or leave it out with --exclude",
                           disk->target, disk->path ? disk->path : "?");
-    config = kvss_domain_config_find_disk(vm->config, disk->target);
     if (config && config->is_encrypted)
         return kvss_throw(error, KVSS_WRITER_ERROR, KVSS_WRITER_ERROR_FAILED,
                           "disk %s is encrypted and can be read only while the VM runs, by the "
                           "QEMU that has the key: start it, or leave it out with --exclude",
                           disk->target);
+    return true;
+}
+
+static bool
+hold_disk(KvssVm *vm, KvssDisk *disk, GError **error)
+{
+    g_autofree char *socket = g_strdup_printf("%s/%u", vm->folder, vm->servers->len);
+    KvssImageServer *server;
+
+    if (!check_readable_off(vm, disk, error))
+        return false;
     server = serve_disk(disk, socket, error);
     go_on_tracking(disk);
     if (!server) {
